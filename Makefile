@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Every word here is one that CI and the README use. `make V=1 ...` shows the commands.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+Q := $(if $(V),,@)
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PYTEST_ARGS ?=
+# What Debian brings: BCC and libbpf (no kernel headers), the userspace headers BCC needs, a compiler for the workloads.
+PACKAGES := python3-bpfcc python3-venv libbpf1 linux-libc-dev libc6-dev gcc make
+WORKLOADS := $(patsubst tests/workloads/%.c,build/workloads/%,$(wildcard tests/workloads/*.c))
+
+.PHONY: help
+help:  ## Print this list
+	@grep -E '^[a-zA-Z_-]+:.*?## .*$$' Makefile | awk -F ':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(VENV)/.complete  ## Install the Debian packages and make the virtual environment (idempotent)
+
+$(VENV)/.complete: pyproject.toml
+	$(Q)missing=$$(for p in $(PACKAGES); do dpkg-query -Wf '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		echo "installing Debian packages:" $$missing; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	else echo "Debian packages: all there"; fi
+	$(Q)echo "virtual environment in $(VENV), from /usr/bin/python3"
+	$(Q)test -x $(PYTHON) || /usr/bin/python3 -m venv --system-site-packages $(VENV)
+	$(Q)$(PYTHON) -m pip install --quiet 'pip>=25.1'
+	$(Q)$(PYTHON) -m pip install --quiet --editable . --group dev
+	$(Q)touch $@
+
+build/workloads/%: tests/workloads/%.c
+	$(Q)mkdir -p $(@D)
+	$(Q)gcc -O2 -Wall -Wextra -Werror -o $@ $< -lpthread
+
+.PHONY: workloads
+workloads: $(WORKLOADS)  ## Compile the programs with known access patterns that tests and the demo watch
+
+.PHONY: demo
+demo: setup workloads  ## Watch a program, draw its memory, give back what is idle (needs root; under 2 minutes)
+	$(Q)$(PYTHON) tests/demo/demo.py
+
+.PHONY: test
+test: setup workloads lint types  ## Everything that CI runs: lint, types, unit, contract and live tests (needs root)
+	$(Q)PAGEPULSE_REQUIRE_KERNEL=1 $(PYTHON) -m pytest $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: setup workloads  ## Measure speed, memory and overhead, and print tables
+	$(Q)$(PYTHON) tests/bench/bench.py
+
+.PHONY: lint
+lint: setup  ## ruff: lint and formatting rules
+	$(Q)$(VENV)/bin/ruff check control tests
+
+.PHONY: types
+types: setup  ## mypy --strict over the package
+	$(Q)$(VENV)/bin/mypy
+
+.PHONY: format
+format: setup  ## Sort imports and mend what ruff can mend
+	$(Q)$(VENV)/bin/ruff check --fix control tests
+
+.PHONY: clean
+clean:  ## Remove everything that was built here
+	$(Q)rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis control/*.egg-info
