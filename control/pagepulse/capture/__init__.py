@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Recordings: snapshots on disk. Append-only, versioned, self-describing.
+
+A recording is a preamble (magic, version) and chunks: kind, length, CRC-32, payload. `HEAD` comes first and describes
+the rest, `MAPS` names the mappings when they change, `SNAP` is a snapshot by itself, `DIFF` one that builds on the
+snapshot before it, `EVNT` an event, `DONE` the summary and the end. What was written stays as it is, so a recorder that
+is killed leaves every finished snapshot readable. What is rounded, and how far, `codec` says.
+"""
+
+from pagepulse.capture.codec import VERSION, quantised
+from pagepulse.capture.recorder import Recorder
+from pagepulse.capture.recording import Event, Recording
+
+__all__ = ["VERSION", "Event", "Recorder", "Recording", "quantised"]

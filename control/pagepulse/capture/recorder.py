@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Recorder: appends snapshots to a new file. What it has written survives its own death."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import time
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pagepulse
+from pagepulse.capture.codec import (
+    DIFF,
+    DONE,
+    EVENT,
+    HEAD,
+    LAYOUT,
+    MAGIC,
+    MAPS,
+    PREAMBLE,
+    SNAP,
+    VERSION,
+    Encoder,
+    encode_names,
+    frame,
+)
+from pagepulse.errors import PagepulseError, UsageError
+from pagepulse.model.snapshot import Snapshot
+
+KEY_EVERY_NS = 10_000_000_000
+"""A snapshot that needs none before it, this often: the newest one is then found without decoding an hour."""
+
+_HINTS = {errno.ENOSPC: "free some space, or record to another disk with -o",
+          errno.EDQUOT: "the disk quota is used up: record to another place with -o",
+          errno.EFBIG: "the file size limit is reached: raise `ulimit -f`, or record for a shorter time"}
+
+
+class Recorder:
+    """A recording being written.
+
+    Writes are not buffered: once `write` returned, only the machine's own death can lose the snapshot.
+
+    Args:
+        path: The file to create, readable by its owner alone: addresses and names of a process are nobody else's.
+        header: What to remember of how it was made: command line, options, host. It must be JSON.
+        force: Replace a file that is there already.
+
+    Raises:
+        UsageError: The file exists.
+        PagepulseError: It cannot be created or written.
+    """
+
+    def __init__(self, path: Path | str, header: dict[str, Any], *, force: bool = False) -> None:
+        self._fd = -1
+        self.path = Path(path)
+        self._size = 0
+        self._encoder = Encoder()
+        self._mappings: tuple[str, ...] | None = None
+        self._next_key_ns: int | None = None
+        self._fd = _create(self.path, force=force)
+        self._append(PREAMBLE.pack(MAGIC, VERSION) + _json_chunk(HEAD, {**header, **_own_header()}))
+
+    @property
+    def size_bytes(self) -> int:
+        """How much was written."""
+        return self._size
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Append a snapshot, later than the one before it.
+
+        Raises:
+            PagepulseError: The disk is full, for instance. Every earlier snapshot stays readable.
+        """
+        chunks = []
+        if snapshot.mappings != self._mappings:
+            self._mappings = snapshot.mappings
+            chunks.append(frame(MAPS, encode_names(snapshot.mappings)))
+        key = self._next_key_ns is None or snapshot.end_ns >= self._next_key_ns
+        if key:
+            self._next_key_ns = snapshot.end_ns + KEY_EVERY_NS
+        chunks.append(frame(SNAP if key else DIFF, self._encoder.encode(snapshot, key=key)))
+        self._append(b"".join(chunks))
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        """Append something that happened: an exec, a scheme's action, a warning. The data must be JSON."""
+        self._append(_json_chunk(EVENT, {"kind": kind, "at_ns": time.monotonic_ns(), "data": data}))
+
+    def close(self, summary: dict[str, Any]) -> None:
+        """End the recording. After a failed write there is nothing to end, and it only lets go of the file."""
+        if self._fd >= 0:
+            self._append(_json_chunk(DONE, summary))
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        """Let go of the file. Without `close` before, the recording reads as one that was cut short."""
+        self._release()
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            warnings.warn(f"recording {self.path} was not closed", ResourceWarning, stacklevel=1, source=self)
+            self._release()
+
+    def _append(self, data: bytes) -> None:
+        if self._fd < 0:
+            raise PagepulseError(f"the recording {self.path} is closed", why="an earlier write failed, or it was ended")
+        rest = memoryview(data)
+        try:
+            while rest:  # a disk that is nearly full takes a part, and refuses the next
+                rest = rest[os.write(self._fd, rest):]
+        except OSError as error:
+            raise self._give_up(error) from None
+        self._size += len(data)
+
+    def _give_up(self, error: OSError) -> PagepulseError:
+        """Cut off the torn tail and let go: every chunk that was finished stays readable."""
+        kept = self._size
+        try:
+            os.ftruncate(self._fd, kept)
+        except OSError:
+            kept = -1  # the reader detects the torn tail by itself
+        self._release()
+        if kept == 0:
+            self.path.unlink(missing_ok=True)
+            return PagepulseError(f"cannot write the recording {self.path}", why=error.strerror or str(error),
+                                  hint=_HINTS.get(error.errno or 0, ""))
+        return PagepulseError(
+            f"the recording {self.path} ends here: its last snapshot could not be written",
+            why=error.strerror or str(error),
+            hint=_HINTS.get(error.errno or 0, "") or "what was recorded until now can be read by `pagepulse report`")
+
+    def _release(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+
+def _create(path: Path, *, force: bool) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC  # O_EXCL: never through a symbolic link
+    try:
+        if force:
+            _remove_old(path)
+        return os.open(path, flags, 0o600)
+    except FileExistsError:
+        raise UsageError(f"{path} exists", why="a recording never overwrites a file unasked",
+                         hint="name another file with -o, or give --force") from None
+    except OSError as error:
+        raise PagepulseError(f"cannot create the recording {path}", why=error.strerror or str(error),
+                             hint="name another file with -o") from None
+
+
+def _remove_old(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise UsageError(f"{path} is not a regular file", hint="name another file with -o")
+    path.unlink()
+
+
+def _json_chunk(kind: bytes, value: dict[str, Any]) -> bytes:
+    return frame(kind, json.dumps(value).encode())  # ASCII: names that are not UTF-8 survive as escapes
+
+
+def _own_header() -> dict[str, Any]:
+    return {"format": {"name": "pagepulse recording", "version": VERSION, **LAYOUT},
+            "pagepulse": pagepulse.__version__,
+            "clock": {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()}}
