@@ -20,8 +20,9 @@ CHUNK = 512 * PAGE
 """2 MiB: what one page table, or one huge page, maps."""
 WINDOWS_PER_CHUNK = CHUNK // WINDOW
 
-LEVEL_NONE, LEVEL_PAGE, LEVEL_CHUNK, LEVEL_GIB, LEVEL_LOST = 0, 1, 2, 3, 255
-"""Where a window's entry was found: nowhere, in a page table, a 2 MiB or a 1 GiB leaf; or the read was overtaken."""
+LEVEL_NONE, LEVEL_PAGE, LEVEL_CHUNK, LEVEL_GIB, LEVEL_LOST = 0, 1, 2, 4, 8
+"""Where a window's entry was found: nowhere, in a page table, a 2 MiB or a 1 GiB leaf. The bit LEVEL_LOST is set beside
+these where the page tables changed under the read, and nothing is known."""
 
 Masks = npt.NDArray[np.uint64]
 Addresses = npt.NDArray[np.uint64]
@@ -48,7 +49,7 @@ class WindowRead(NamedTuple):
     present: Masks
     """Shape (n,): bit i is set if page i of the window is resident."""
     level: npt.NDArray[np.uint8]
-    """Shape (n,): LEVEL_*. LEVEL_LOST: the page tables changed under the read; nothing is known."""
+    """Shape (n,): LEVEL_*."""
     taken_ns: int
     """CLOCK_MONOTONIC after the read."""
 

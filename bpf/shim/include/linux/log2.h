@@ -1,0 +1,1 @@
+/* BCC asks for it and uses nothing of it. */

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""System calls that Python has no function for, each with its errno turned into an OSError."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+# x86-64 numbers: arch/x86/entry/syscalls/syscall_64.tbl
+_SYS_MADVISE, _SYS_PERF_EVENT_OPEN, _SYS_BPF, _SYS_PROCESS_MADVISE = 28, 298, 321, 440
+
+MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT = 15, 20, 21
+IOVECS_PER_CALL = 128
+"""From Linux 6.15 on the mmap lock is held through all iovecs of a call: keep that short."""
+
+_BPF_PROG_TEST_RUN, _BPF_RAW_TRACEPOINT_OPEN, _BPF_MAP_LOOKUP_AND_DELETE_BATCH = 10, 17, 25
+
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+
+
+def _call(number: int, *arguments: object) -> int:
+    result: int = _syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+class _TestRun(ctypes.Structure):
+    _fields_ = (("prog_fd", ctypes.c_uint32), ("retval", ctypes.c_uint32), ("rest", ctypes.c_uint8 * 64))
+
+
+class ProgramRun:
+    """A raw-tracepoint program that is run on demand. Prepared once: a run is a single system call, 1 to 2 us."""
+
+    def __init__(self, program_fd: int) -> None:
+        self._attributes = _TestRun(prog_fd=program_fd)
+        self._arguments = (ctypes.c_long(_SYS_BPF), ctypes.c_long(_BPF_PROG_TEST_RUN),
+                           ctypes.byref(self._attributes), ctypes.c_size_t(ctypes.sizeof(self._attributes)))
+
+    def __call__(self) -> int:
+        """Run the program; its return value.
+
+        Raises:
+            OSError: The kernel refused to run it.
+        """
+        if _syscall(*self._arguments) < 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+        return int(self._attributes.retval)
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (("in_batch", ctypes.c_uint64), ("out_batch", ctypes.c_uint64), ("keys", ctypes.c_uint64),
+                ("values", ctypes.c_uint64), ("count", ctypes.c_uint32), ("map_fd", ctypes.c_uint32),
+                ("elem_flags", ctypes.c_uint64), ("flags", ctypes.c_uint64))
+
+
+def drain_hash(map_fd: int, size: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Take everything out of a BPF hash map of 64-bit keys and values.
+
+    Args:
+        map_fd: The map.
+        size: Its max_entries.
+
+    Returns:
+        Keys and values, shape (n,) each.
+    """
+    keys, values = np.empty(size, np.uint64), np.empty(size, np.uint64)
+    token = ctypes.c_uint64()
+    batch = _Batch(out_batch=ctypes.addressof(token), keys=keys.ctypes.data, values=values.ctypes.data, count=size,
+                   map_fd=map_fd)
+    # ENOENT says that the last bucket was reached: the normal end, not a failure.
+    _syscall(ctypes.c_long(_SYS_BPF), ctypes.c_long(_BPF_MAP_LOOKUP_AND_DELETE_BATCH), ctypes.byref(batch),
+             ctypes.c_size_t(ctypes.sizeof(batch)))
+    return keys[: batch.count], values[: batch.count]
+
+
+class _RawTracepoint(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_char_p), ("prog_fd", ctypes.c_uint32), ("pad", ctypes.c_uint32))
+
+
+def open_raw_tracepoint(name: str, program_fd: int) -> int:
+    """Attach a program to a raw tracepoint; closing the descriptor detaches it."""
+    attributes = _RawTracepoint(name=name.encode(), prog_fd=program_fd)
+    return _call(_SYS_BPF, ctypes.c_long(_BPF_RAW_TRACEPOINT_OPEN), ctypes.byref(attributes),
+                 ctypes.c_size_t(ctypes.sizeof(attributes)))
+
+
+class _PerfEvent(ctypes.Structure):
+    """The first 64 bytes of struct perf_event_attr (PERF_ATTR_SIZE_VER0), which is all that a kprobe needs."""
+
+    _fields_ = (("type", ctypes.c_uint32), ("size", ctypes.c_uint32), ("config", ctypes.c_uint64),
+                ("sample_period", ctypes.c_uint64), ("sample_type", ctypes.c_uint64), ("read_format", ctypes.c_uint64),
+                ("flags", ctypes.c_uint64), ("wakeup_events", ctypes.c_uint32), ("bp_type", ctypes.c_uint32),
+                ("config1", ctypes.c_uint64), ("config2", ctypes.c_uint64))
+
+
+_PERF_EVENT_IOC_ENABLE, _PERF_EVENT_IOC_SET_BPF, _PERF_FLAG_FD_CLOEXEC = 0x2400, 0x40042408, 8
+
+
+def open_kprobe(function: str, program_fd: int, pmu_type: int) -> int:
+    """Attach a program to the entry of a kernel function; closing the descriptor detaches it.
+
+    Args:
+        function: Name of the kernel function.
+        program_fd: A program of type kprobe.
+        pmu_type: What /sys/bus/event_source/devices/kprobe/type says.
+    """
+    name = ctypes.create_string_buffer(function.encode())
+    event = _PerfEvent(type=pmu_type, size=ctypes.sizeof(_PerfEvent), config1=ctypes.addressof(name))
+    fd = _call(_SYS_PERF_EVENT_OPEN, ctypes.byref(event), ctypes.c_int(-1), ctypes.c_int(0), ctypes.c_int(-1),
+               ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC))
+    try:
+        fcntl.ioctl(fd, _PERF_EVENT_IOC_SET_BPF, program_fd)
+        fcntl.ioctl(fd, _PERF_EVENT_IOC_ENABLE, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def process_madvise(pidfd: int, iovecs: npt.NDArray[np.uint64], advice: int) -> int:
+    """Advise on ranges of another process.
+
+    Args:
+        pidfd: The process.
+        iovecs: Shape (n, 2), n <= IOVECS_PER_CALL: address and length in bytes.
+        advice: MADV_*.
+
+    Returns:
+        Bytes that the kernel went through, fewer than asked where it stopped at a range that it refuses.
+
+    Raises:
+        OSError: It refused the first range already.
+    """
+    return _call(_SYS_PROCESS_MADVISE, ctypes.c_int(pidfd), ctypes.c_void_p(iovecs.ctypes.data),
+                 ctypes.c_size_t(len(iovecs)), ctypes.c_int(advice), ctypes.c_uint(0))
+
+
+def madvise(address: int, size_bytes: int, advice: int) -> int:
+    """Advise on our own memory."""
+    return _call(_SYS_MADVISE, ctypes.c_void_p(address), ctypes.c_size_t(size_bytes), ctypes.c_int(advice))
