@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`pagepulse check`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from pagepulse.errors import RefusedFile
+from pagepulse.policy.explain import sentence
+from pagepulse.policy.load import load_schemes
+from pagepulse.policy.scheme import Scheme
+
+Outcome = tuple[Scheme, ...] | RefusedFile
+
+
+class Check:
+    """Validate scheme files, and say in a sentence what each scheme does.
+
+    Nothing is attached, and no privileges are needed. All files are checked, also after one that is refused.
+    """
+
+    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
+        """Files and output."""
+        parser.add_argument("files", nargs="+", metavar="FILE", help="scheme files (JSON)")
+        parser.add_argument("--json", action="store_true", help="print the schemes with all defaults, or the faults")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Check all files.
+
+        Raises:
+            RefusedFile: At least one of them was refused.
+        """
+        outcomes = {name: _outcome(name) for name in args.files}
+        if args.json:
+            print(json.dumps({"files": [_as_json(name, outcome) for name, outcome in outcomes.items()]}, indent=2))
+        else:
+            _print_text(outcomes)
+        _raise_refusals([outcome for outcome in outcomes.values() if isinstance(outcome, RefusedFile)], len(outcomes))
+        return 0
+
+
+def _outcome(name: str) -> Outcome:
+    try:
+        return load_schemes(name)
+    except RefusedFile as error:
+        return error
+
+
+def _as_json(name: str, outcome: Outcome) -> dict[str, object]:
+    if isinstance(outcome, RefusedFile):
+        return {"path": name, "accepted": False, "faults": [line.strip() for line in outcome.why.splitlines()]}
+    return {"path": name, "accepted": True, "schemes": [
+        {**scheme.model_dump(), "limit_bytes": scheme.limit_bytes, "sentence": sentence(scheme)}
+        for scheme in outcome]}
+
+
+def _print_text(outcomes: dict[str, Outcome]) -> None:
+    for outcome in outcomes.values():
+        if not isinstance(outcome, RefusedFile):
+            for scheme in outcome:
+                print(sentence(scheme))
+
+
+def _raise_refusals(refusals: Sequence[RefusedFile], checked: int) -> None:
+    """One error for all refused files: `main` prints it and knows the exit code."""
+    if len(refusals) == 1:
+        raise refusals[0]
+    if refusals:
+        raise RefusedFile(f"{len(refusals)} of {checked} files are refused",
+                          why="\n        ".join(f"{error.what}:\n          {error.why}" for error in refusals))
+
+
+COMMAND = Check()

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a scheme and a snapshot to the ranges of memory that an action may have.
+
+Two steps. `candidates` picks regions, coldest first. Regions are averages, so every page of a candidate is read again
+before something is done to it, and `cold_runs` picks the pages that are cold one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pagepulse.model.memory import CHUNK, PAGE, Addresses
+from pagepulse.model.snapshot import Snapshot
+from pagepulse.policy.match import Mask, matches, shares
+from pagepulse.policy.quota import Usage, remaining_bytes
+from pagepulse.policy.scheme import Scheme
+
+NEVER_IDLE_NS = np.iinfo(np.int64).max
+"""`PageState.idle_since_ns` of a page that was never seen with a clear accessed bit: since when is not known."""
+
+_CHUNK_PAGES = CHUNK // PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A region that a scheme wants to act on."""
+
+    scheme: str
+    start: int
+    end: int
+    min_idle_ns: int
+    """Only pages that were not touched for this long may be acted on."""
+    age_ns: int
+    share: float
+    """Share of the sampling intervals in which a page of it is touched, 0 to 1."""
+    present_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageState:
+    """What is known of each page of a range. Arrays of shape (n,), one entry for each 4 KiB from `start`."""
+
+    start: int
+    """Address of the first page, a multiple of PAGE."""
+    present: Mask
+    young: Mask
+    """Accessed bit set now."""
+    huge: Mask
+    """Mapped by a 2 MiB entry. All pages of such an entry share its accessed bit."""
+    idle_since_ns: npt.NDArray[np.int64]
+    """CLOCK_MONOTONIC since when the page is known to be untouched; NEVER_IDLE_NS if it is not."""
+
+
+def due(scheme: Scheme, last_ns: int | None, now_ns: int) -> bool:
+    """Whether the scheme is to be applied at this snapshot; `last_ns` is when it last was, None: never."""
+    return last_ns is None or scheme.apply_interval_ns is None or now_ns - last_ns >= scheme.apply_interval_ns
+
+
+def candidates(scheme: Scheme, snapshot: Snapshot, usage: Usage) -> list[Candidate]:
+    """Regions that show the scheme's pattern, oldest first, among equally old ones the least touched first.
+
+    Empty if the quotas leave nothing for this reset interval: then no page needs to be read.
+    """
+    left = remaining_bytes(scheme, usage, snapshot.end_ns)
+    if left is not None and left < PAGE:
+        return []
+    rows = np.flatnonzero(matches(scheme, snapshot))
+    regions, share = snapshot.regions[rows], shares(snapshot)[rows]
+    age_ns = snapshot.end_ns - regions["since_ns"]
+    order = np.lexsort((regions["start"], share, -age_ns))
+    return [Candidate(scheme=scheme.name, start=int(regions["start"][i]), end=int(regions["end"][i]),
+                      min_idle_ns=scheme.access_pattern.age.min_ns, age_ns=int(age_ns[i]), share=float(share[i]),
+                      present_bytes=int(regions["present_bytes"][i]))
+            for i in order]
+
+
+def cold_runs(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: int | None = None) -> Addresses:
+    """Contiguous runs of the candidate's pages that are resident, not young, and idle for long enough.
+
+    A page that is absent, young or touched too recently ends a run; nothing is bridged. A huge page counts as touched
+    if any of it was, and is taken whole or not at all: not if it reaches out of the candidate, nor if it does not fit
+    into the limit.
+
+    Args:
+        candidate: Whose bounds and idle time hold. Pages outside its bounds are left alone.
+        pages: Read just now. Pages of the candidate that are not in it are left alone.
+        now_ns: When they were read.
+        limit_bytes: At most this much in all, first addresses first; None: no limit.
+
+    Returns:
+        Shape (m, 2): start and end, sorted, disjoint and not adjoining.
+    """
+    cold = pages.present & ~pages.young & (pages.idle_since_ns <= now_ns - candidate.min_idle_ns)
+    first = max(0, -(-(candidate.start - pages.start) // PAGE))
+    last = max(first, (candidate.end - pages.start) // PAGE)
+    cold[:first] = False
+    cold[last:] = False
+    _keep_whole_chunks(cold, pages)
+    if limit_bytes is not None:
+        _keep_at_most(cold, pages, limit_bytes // PAGE)
+    return _runs(cold, pages.start)
+
+
+def _keep_whole_chunks(cold: Mask, pages: PageState) -> None:
+    """Drop, in place, the pages of huge pages that are not cold as a whole."""
+    if not pages.huge.any():
+        return
+    before = pages.start // PAGE % _CHUNK_PAGES
+    after = -(before + cold.size) % _CHUNK_PAGES
+    whole = np.pad(cold & pages.huge, (before, after)).reshape(-1, _CHUNK_PAGES).all(axis=1)
+    cold &= ~pages.huge | np.repeat(whole, _CHUNK_PAGES)[before:before + cold.size]
+
+
+def _keep_at_most(cold: Mask, pages: PageState, count: int) -> None:
+    """Drop, in place, what is beyond the first `count` pages, and the huge page that would be cut by that."""
+    chosen = np.flatnonzero(cold)
+    if chosen.size <= count:
+        return
+    cut = int(chosen[count])
+    if not pages.huge[cut]:
+        cold[cut:] = False
+        return
+    # What the huge page leaves free goes to small pages behind it, or a quota below 2 MiB would stop at the first one.
+    chunk = max(0, cut - (pages.start // PAGE + cut) % _CHUNK_PAGES)
+    behind = cold[chunk:] & ~pages.huge[chunk:]
+    cold[chunk:] = False
+    small = chunk + np.flatnonzero(behind)[:count - np.count_nonzero(cold)]
+    cold[small] = True
+
+
+def _runs(mask: Mask, start: int) -> Addresses:
+    padded = np.pad(mask, 1)
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    return (edges.astype(np.uint64) * np.uint64(PAGE) + np.uint64(start)).reshape(-1, 2)
