@@ -124,7 +124,7 @@ def _keep_at_most(cold: Mask, pages: PageState, count: int) -> None:
         cold[cut:] = False
         return
     # What the huge page leaves free goes to small pages behind it, or a quota below 2 MiB would stop at the first one.
-    chunk = max(0, cut - (pages.start // PAGE + cut) % _CHUNK_PAGES)
+    chunk = cut - (pages.start // PAGE + cut) % _CHUNK_PAGES  # not before the first page: it is whole, or not cold
     behind = cold[chunk:] & ~pages.huge[chunk:]
     cold[chunk:] = False
     small = chunk + np.flatnonzero(behind)[:count - np.count_nonzero(cold)]

@@ -22,7 +22,7 @@ class Usage:
     used_bytes: int = 0
     used_ns: int = 0
     pace_bytes: float = 0.0
-    """Bytes treated in `pace_ns`: the pace, in which each reset interval weighs half as much as the next."""
+    """Bytes treated in `pace_ns`: the pace, in which each interval with work weighs half as much as the next one."""
     pace_ns: float = 0.0
 
 
@@ -64,8 +64,6 @@ def charged(scheme: Scheme, usage: Usage, now_ns: int, *, size_bytes: int, time_
 
 
 def _bytes_in(left_ns: int, usage: Usage) -> int:
-    if left_ns <= 0:
-        return 0
     if usage.pace_ns <= 0:
         return CHUNK
     # At least one huge page where nothing was done yet: a pace too slow for one would otherwise mean never.

@@ -34,11 +34,13 @@ def candidate(start: int, end: int, min_idle_ns: int = MIN_IDLE) -> Candidate:
 
 
 def pages(text: str, start: int = BASE) -> PageState:
-    """One letter a page: c cold, y young, r touched recently, - absent, ? never seen idle; capitals: huge."""
+    """One letter a page: c cold, y young now, r touched recently, - absent, ? never seen idle; capitals: huge.
+
+    What is young or absent now was idle for long when it was last looked at.
+    """
     letters = np.array(list(text))
     lower = np.char.lower(letters)
-    since = np.select([lower == "r", lower == "?", lower == "y"], [NOW - MIN_IDLE + 1, NEVER_IDLE_NS, NEVER_IDLE_NS],
-                      NOW - MIN_IDLE)
+    since = np.select([lower == "r", lower == "?"], [NOW - MIN_IDLE + 1, NEVER_IDLE_NS], NOW - MIN_IDLE)
     return PageState(start, present=lower != "-", young=lower == "y", huge=np.char.isupper(letters),
                      idle_since_ns=since.astype(np.int64))
 
@@ -85,11 +87,12 @@ def test_pages_outside_the_candidate_are_left_alone():
 
 def test_a_candidate_larger_than_what_was_read_gives_only_what_was_read():
     assert runs(pages("c" * 4), start=BASE - 8 * PAGE, end=BASE + 8 * PAGE) == [(0, 4)]
+    assert runs(pages("c" * 4), start=BASE - 2 * PAGE, end=BASE + 5 * PAGE) == [(0, 4)]
 
 
 def test_a_candidate_elsewhere_gives_nothing():
     assert runs(pages("cc"), start=BASE + 8 * PAGE, end=BASE + 9 * PAGE) == []
-    assert runs(pages("cc"), start=BASE - 9 * PAGE, end=BASE - 8 * PAGE) == []
+    assert runs(pages("cccc"), start=BASE - 9 * PAGE, end=BASE - PAGE) == []
 
 
 def test_a_page_that_the_candidate_only_holds_in_part_is_left_alone():
@@ -113,6 +116,10 @@ def test_a_huge_page_that_reaches_out_of_the_candidate_is_left_alone():
 def test_a_huge_page_of_which_only_a_part_was_read_is_left_alone():
     assert runs(pages("C" * 100 + "cc", start=BASE + 412 * PAGE)) == [(512, 514)]
     assert runs(pages("cc" + "C" * 100, start=BASE + 510 * PAGE)) == [(510, 512)]
+
+
+def test_a_huge_page_about_which_the_read_disagrees_with_itself_is_left_alone():
+    assert runs(pages("C" * 511 + "c")) == [(511, 512)]
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [(0, 1)]), (3, [(0, 2), (3, 4)]), (4, [(0, 2), (3, 5)])])

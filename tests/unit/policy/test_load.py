@@ -80,11 +80,12 @@ def account(name: str, uid: int, gid: int) -> pwd.struct_passwd:
 
 @pytest.fixture(name="groups")
 def _groups(monkeypatch):
-    """Alice has a group of her own; bob is in staff, and staff is dave's main group."""
+    """Accounts of which only alice and root have a group of their own."""
     accounts = [account("root", 0, 0), account("alice", 1000, 1000), account("bob", 1001, 1001),
-                account("carol", 1002, 1002), account("mallory", 1003, 1002), account("dave", 1004, 50)]
+                account("carol", 1002, 1002), account("mallory", 1003, 1002), account("dave", 1004, 50),
+                account("erin", 1005, 60)]
     entries = {0: ("root", []), 1000: ("alice", []), 1001: ("bob", ["alice"]), 1002: ("carol", []),
-               50: ("staff", ["bob"])}
+               50: ("staff", ["bob"]), 60: ("devs", [])}
     monkeypatch.setattr(pwd, "getpwall", lambda: accounts)
 
     def getgrgid(gid):
@@ -99,7 +100,8 @@ def _groups(monkeypatch):
     (0, 1000, True),  # root's own
     (1001, 1001, False),  # bob's, but alice is in it
     (1002, 1002, False),  # carol's, but it is also mallory's main group
-    (50, 1004, False),  # has another name than dave
+    (50, 1004, False),  # dave's main group, but bob is in it
+    (60, 1005, False),  # only erin is listed, but it is not named after her: a directory may know more members
     (77, 1000, False),  # has no entry
 ])
 def test_a_group_is_private_if_it_has_the_users_name_and_nobody_else_is_in_it(groups, gid, user, private):

@@ -41,6 +41,8 @@ def aged(age_ns: int) -> Any:
     ({"rate": {"min": "50%"}}, touched_region(share=0.5), True),
     ({"rate": {"min": "50%"}}, touched_region(share=0.49), False),
     ({"rate": {"min": "100%"}}, touched_region(share=1.0), True),
+    ({"rate": {"max": "3%"}}, region(nr_accesses=0.6), True),  # 0.6 is a little more in single precision
+    ({"rate": {"min": "7%"}}, region(nr_accesses=1.4), True),  # 1.4 is a little less
     ({"rate": {"max": "2 Hz"}}, region(rate_hz=2.0), True),
     ({"rate": {"max": "2 Hz"}}, region(rate_hz=2.1), False),
     ({"rate": {"min": "2 Hz"}}, region(rate_hz=1.9), False),

@@ -126,6 +126,8 @@ PATTERN = "schemes[0].access_pattern"
      f"{PATTERN}.size.min: expected a size such as '4 KiB' or a number of bytes, got '9999999 PiB'"),
     ({"access_pattern": {"age": {"min": "1 s"}, "size": {"min": "9" * 5000}}},
      f"{PATTERN}.size.min: expected a size such as '4 KiB' or a number of bytes, got '{'9' * 56}..."),
+    ({"access_pattern": {"age": {"min": "9" * 400 + ".5 s"}}},
+     f"{PATTERN}.age.min: expected a time such as '5ms' or '60s', got '{'9' * 56}..."),
     ({"access_pattern": {"rate": {"max": "5%"}}},
      f"{PATTERN}.age.min: expected a time, as pageout acts on what was idle that long; the key is missing"),
     ({"access_pattern": {"ages": {}}}, f"{PATTERN}: unknown key 'ages'; did you mean 'age'?"),
