@@ -87,12 +87,16 @@ def _read_trusted(path: str | Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             status = os.fstat(descriptor)
-            fault = _unfit(status) or _untrusted(descriptor, status)
-            data = b"" if fault else _read(descriptor)
+            fault = _unfit(status)
+            doubt = "" if fault else _untrusted(descriptor, status)
+            data = b"" if fault or doubt else _read(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise refusal(name, [error.strerror or str(error)]) from None
+    if doubt:
+        raise refusal(name, [f"{doubt}; a scheme file will be run with root"],
+                      hint="look into it; if you trust it, `chown` it to yourself or root and `chmod go-w` it")
     if len(data) > MAX_BYTES:
         fault = "expected at most 1 MiB, got more"
     if fault:
@@ -118,5 +122,4 @@ def _untrusted(descriptor: int, status: os.stat_result) -> str:
     # Behind the group bits may stand an access control list, of which they are only the upper bound.
     private = bool(status.st_mode & stat.S_IWGRP and is_private_group(status.st_gid, trusted)
                    and not _has_acl(descriptor))
-    fault = why_untrusted(status, trusted, private_group=private)
-    return fault and f"{fault}; a scheme file will be run with root"
+    return why_untrusted(status, trusted, private_group=private)

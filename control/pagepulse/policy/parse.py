@@ -51,12 +51,13 @@ def parse_schemes(data: bytes, name: str) -> tuple[Scheme, ...]:
     raise refusal(name, faults) from None
 
 
-def refusal(name: str, faults: Sequence[str]) -> RefusedFile:
+def refusal(name: str, faults: Sequence[str], *, hint: str = "") -> RefusedFile:
     """The error for a file with these faults."""
     shown = list(faults[:MAX_FAULTS])
     if len(faults) > MAX_FAULTS:
         shown.append(f"... and {len(faults) - MAX_FAULTS} more")
-    return RefusedFile(f"{name if name.isprintable() else ascii(name)} is refused", why="\n        ".join(shown))
+    name = name if name.isprintable() else ascii(name)  # a name could hold commands for the terminal
+    return RefusedFile(f"{name} is refused", why="\n        ".join(shown), hint=hint)
 
 
 def _decoded(data: bytes) -> object:
