@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Snapshots into text, JSON and pictures."""
+"""Snapshots as text, JSON and pictures. Pure: no kernel, no files; the verbs read and write."""

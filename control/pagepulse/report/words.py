@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Phrases that several reports share, and names of the target made harmless."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from pagepulse.model.snapshot import Snapshot
+from pagepulse.units import format_size
+
+UNKNOWN_MEANS = "never yet seen untouched, so neither hot nor cold"
+UNCLEARABLE_MEANS = "shared, locked or pinned: the kernel does not clear its accessed bits for us"
+DROPPED_MEANS = "reads that failed or were overtaken"
+
+
+def plain(name: str) -> str:
+    """A name of the target that can be printed: no control characters, nothing that is not UTF-8."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def shortened(name: str, width: int) -> str:
+    """At most `width` characters of a printable name. Of a path the end is kept: it tells most."""
+    name = plain(name)
+    if len(name) <= width:
+        return name
+    name = name.rsplit("/", 1)[-1]
+    return name if len(name) <= width else name[:max(width - 2, 0)] + ".."[:width]
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 sample`, `1,234 samples`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
+    """Sentences, broken so that they fit the terminal."""
+    for line in lines:
+        yield from textwrap.wrap(line, width, subsequent_indent="  ")
+
+
+def percent(part: float, whole: float) -> str:
+    """`80 %`, `0.3 %`: two significant digits; `?` of nothing."""
+    if whole <= 0:
+        return "? %"
+    share = 100 * part / whole
+    return f"{share:.0f} %" if share >= 9.95 or share == 0 else f"{share:.2g} %" if share >= 0.01 else "<0.01 %"
+
+
+def number(value: float) -> float | None:
+    """A number as JSON has it: None where there is none, at most six significant digits."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def not_known(snapshot: Snapshot) -> list[str]:
+    """One line for each thing that this snapshot cannot tell; nothing if it can tell all."""
+    lost = f"not known: {counted(snapshot.dropped, 'sample')} lost: {DROPPED_MEANS}"
+    return [*not_watched(snapshot), *([lost] if snapshot.dropped else [])]
+
+
+def not_watched(snapshot: Snapshot) -> list[str]:
+    """One line for each kind of memory that cannot be told hot from cold at the time of this snapshot."""
+    lines = []
+    for size_bytes, word, meaning in ((snapshot.unknown_bytes, "unknown", UNKNOWN_MEANS),
+                                      (snapshot.unclearable_bytes, "unclearable", UNCLEARABLE_MEANS)):
+        if size_bytes:
+            share = percent(size_bytes, snapshot.rss_bytes)
+            lines.append(f"not known: {format_size(size_bytes)} ({share}) {word}: {meaning}")
+    return lines
