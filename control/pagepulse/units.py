@@ -22,6 +22,8 @@ def _scaled(text: str, units: dict[str, int], expected: str) -> int:
     if match is None or match[2] not in units:
         raise ValueError(f"expected {expected}, got {text!r}")
     number = match[1].replace(",", "")
+    if len(number) > 30:
+        raise ValueError(f"expected {expected}, got a number of {len(number)} digits")
     return round(float(number) * units[match[2]]) if "." in number else int(number) * units[match[2]]
 
 

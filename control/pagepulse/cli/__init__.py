@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in verbs:
         command: Command = importlib.import_module(f"pagepulse.cli.{verb}").COMMAND
-        help_text = (command.__doc__ or "").strip()
+        help_text = inspect.cleandoc(command.__doc__ or "")
         subparser = subparsers.add_parser(verb, help=help_text.splitlines()[0].rstrip(".").lower(),
                                           description=help_text, epilog=EXIT_CODES,
                                           formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -5,25 +5,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from pagepulse.errors import UsageError
+from pagepulse.monitor import MonitorOptions
 from pagepulse.units import parse_share, parse_time_ns
-
-
-@dataclass(frozen=True, slots=True)
-class MonitorOptions:
-    """How to watch. Times in nanoseconds, the budget as a fraction of one CPU."""
-
-    sampling_ns: int = 5_000_000
-    aggregation_ns: int = 100_000_000
-    update_ns: int = 1_000_000_000
-    min_regions: int = 10
-    max_regions: int = 1000
-    budget: float = 0.01
-    duration_ns: int | None = None
-
 
 T = TypeVar("T")
 
@@ -55,8 +41,8 @@ def add_monitoring(parser: argparse.ArgumentParser) -> None:
                        help="stop after this long (default: when the target ends, or at a signal)")
     group.add_argument("--sample", type=time, metavar="TIME", default=defaults.sampling_ns,
                        help="sampling interval: the finest time that is told apart (default: 5ms)")
-    group.add_argument("--aggregate", type=time, metavar="TIME", default=defaults.aggregation_ns,
-                       help="aggregation interval: one snapshot each (default: 100ms)")
+    group.add_argument("--aggregate", type=time, metavar="TIME",
+                       help="aggregation interval: one snapshot each (default: 100ms, or longer to stay in budget)")
     group.add_argument("--update", type=time, metavar="TIME", default=defaults.update_ns,
                        help="how soon new mappings are seen (default: 1s)")
     group.add_argument("--min-regions", type=int, metavar="N", default=defaults.min_regions, help="(default: 10)")
@@ -71,9 +57,10 @@ def monitor_options(args: argparse.Namespace) -> MonitorOptions:
     Raises:
         UsageError: The options contradict each other.
     """
-    if not 0 < args.sample <= args.aggregate:
+    aggregation_ns = args.aggregate or MonitorOptions().aggregation_ns
+    if not 0 < args.sample <= aggregation_ns:
         raise UsageError("--sample must be above 0 and at most --aggregate")
-    if args.aggregate > args.update:
+    if aggregation_ns > args.update:
         raise UsageError("--update must be at least --aggregate")
     if not 3 <= args.min_regions <= args.max_regions:
         raise UsageError("--min-regions must be at least 3 and at most --max-regions")
@@ -81,5 +68,5 @@ def monitor_options(args: argparse.Namespace) -> MonitorOptions:
         raise UsageError("--budget must be above 0% and at most 100% of one CPU")
     if args.duration is not None and args.duration <= 0:
         raise UsageError("--duration must be above 0")
-    return MonitorOptions(args.sample, args.aggregate, args.update, args.min_regions, args.max_regions, args.budget,
-                          args.duration)
+    return MonitorOptions(args.sample, aggregation_ns, args.update, args.min_regions, args.max_regions, args.budget,
+                          args.duration, pinned=args.aggregate is not None)

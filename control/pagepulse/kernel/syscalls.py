@@ -61,24 +61,29 @@ class _Batch(ctypes.Structure):
                 ("elem_flags", ctypes.c_uint64), ("flags", ctypes.c_uint64))
 
 
-def drain_hash(map_fd: int, size: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Take everything out of a BPF hash map of 64-bit keys and values.
+class HashDrain:
+    """Takes everything out of a BPF hash map of 64-bit keys and values, one system call at a time.
 
     Args:
         map_fd: The map.
         size: Its max_entries.
-
-    Returns:
-        Keys and values, shape (n,) each.
     """
-    keys, values = np.empty(size, np.uint64), np.empty(size, np.uint64)
-    token = ctypes.c_uint64()
-    batch = _Batch(out_batch=ctypes.addressof(token), keys=keys.ctypes.data, values=values.ctypes.data, count=size,
-                   map_fd=map_fd)
-    # ENOENT says that the last bucket was reached: the normal end, not a failure.
-    _syscall(ctypes.c_long(_SYS_BPF), ctypes.c_long(_BPF_MAP_LOOKUP_AND_DELETE_BATCH), ctypes.byref(batch),
-             ctypes.c_size_t(ctypes.sizeof(batch)))
-    return keys[: batch.count], values[: batch.count]
+
+    def __init__(self, map_fd: int, size: int) -> None:
+        self._keys, self._values = np.empty(size, np.uint64), np.empty(size, np.uint64)
+        self._token = ctypes.c_uint64()
+        self._size = size
+        self._batch = _Batch(out_batch=ctypes.addressof(self._token), keys=self._keys.ctypes.data,
+                             values=self._values.ctypes.data, map_fd=map_fd)
+
+    def __call__(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        """Keys and values, shape (n,) each; they and their places in the map are free again."""
+        batch = self._batch
+        batch.count = self._size
+        # ENOENT says that the last bucket was reached: the normal end, not a failure.
+        _syscall(ctypes.c_long(_SYS_BPF), ctypes.c_long(_BPF_MAP_LOOKUP_AND_DELETE_BATCH), ctypes.byref(batch),
+                 ctypes.c_size_t(ctypes.sizeof(batch)))
+        return self._keys[: batch.count].copy(), self._values[: batch.count].copy()
 
 
 class _RawTracepoint(ctypes.Structure):

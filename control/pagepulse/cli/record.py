@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`pagepulse record`: watch a target, and keep what was seen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pagepulse.capture import Recorder
+from pagepulse.cli.options import add_monitoring, add_target
+from pagepulse.cli.session import Session, refuse_silence, session
+from pagepulse.units import format_size
+
+
+class Record:
+    """Watch a target and write what was seen to a file.
+
+    The file grows by one snapshot for each aggregation interval, and every finished snapshot stays readable, whatever
+    ends the recording. `pagepulse report` shows it. A COMMAND that still runs when --duration is over, or when a
+    signal ends the recording, is ended with SIGTERM.
+    """
+
+    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
+        """Target, monitoring and output options."""
+        add_target(parser)
+        add_monitoring(parser)
+        parser.add_argument("-o", "--output", type=Path, metavar="FILE", default=Path("pagepulse.data"),
+                            help="the recording (default: pagepulse.data)")
+        parser.add_argument("-f", "--force", action="store_true", help="replace FILE if it exists")
+        parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Record until the end."""
+        with session(args) as running, Recorder(args.output, _header(running), force=args.force) as recorder:
+            running.monitor.on_event = recorder.event
+            for snapshot in running.monitor.snapshots(running.waiter):
+                recorder.write(snapshot)
+            summary = running.monitor.totals.summary()
+            recorder.close(summary)
+            refuse_silence(running)
+            if args.json:
+                print(json.dumps(summary))
+            else:
+                print(_in_words(summary, recorder), file=sys.stderr)
+        return running.exit_status
+
+
+def _header(running: Session) -> dict[str, Any]:
+    process = running.process
+    return {"pid": process.pid, "name": process.name, "command": process.command_line(), "kernel": platform.release(),
+            "options": asdict(running.options), "prices": asdict(running.monitor.prices),
+            "probes": running.monitor.totals.probes}
+
+
+def _in_words(summary: dict[str, Any], recorder: Recorder) -> str:
+    lost = f"; {summary['dropped']} reads lost" if summary["dropped"] else ""
+    return (f"{summary['snapshots']} snapshots in {summary['duration_s']:.1f} s to {recorder.path} "
+            f"({format_size(recorder.size_bytes)}); cost {summary['cpu_percent']:.2f} % of a CPU, "
+            f"and the target {summary['target_tax_percent']:.2f} %{lost}\n"
+            f"next: pagepulse report heatmap {recorder.path}")
+
+
+COMMAND = Record()

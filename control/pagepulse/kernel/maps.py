@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Maps: the mappings of a process that can be monitored, from the text of /proc/PID/maps."""
+
+from __future__ import annotations
+
+from pagepulse.model.memory import Mapping
+
+# Kernel-provided pages: no page of the process's own, nothing to clear.
+_NOT_MEMORY = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]", "[uprobes]")
+_SHARED_MEMORY = ("/dev/shm/", "/dev/zero", "/SYSV", "/memfd:")  # noqa: S108 - names to recognise
+
+
+def parse_maps(text: str) -> list[Mapping]:
+    """Mappings with any permission, sorted by address as the kernel prints them.
+
+    Args:
+        text: /proc/PID/maps. A last line that was cut short is left out.
+    """
+    mappings = []
+    for line in text.splitlines():
+        fields = line.split(None, 5)
+        if len(fields) < 5 or "-" not in fields[0]:
+            continue
+        name = fields[5] if len(fields) == 6 else "[anon]"
+        if fields[1].startswith("---") or name in _NOT_MEMORY:
+            continue
+        start, end = (int(number, 16) for number in fields[0].split("-"))
+        mappings.append(Mapping(start, end, _readable(name), _is_clearable(name), anonymous=fields[4] == "0"))
+    return mappings
+
+
+def _is_clearable(name: str) -> bool:
+    """Hugetlb and device memory refuse MADV_COLD; locked memory too, which only the attempt shows."""
+    if name.startswith("/anon_hugepage"):
+        return False
+    return not name.startswith("/dev/") or name.startswith(_SHARED_MEMORY)
+
+
+def _readable(name: str) -> str:
+    """`[anon:NAME]`, from PR_SET_VMA_ANON_NAME, as `[anon: NAME]`."""
+    for prefix in ("[anon:", "[anon_shmem:"):
+        if name.startswith(prefix):
+            return f"[anon: {name.removeprefix(prefix)}"
+    return name

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Probes: what reading page tables cannot see. Attached where the kernel allows; without any we still monitor."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagepulse.kernel.program import Programs
+from pagepulse.kernel.reader import Identity
+from pagepulse.kernel.syscalls import HashDrain, open_kprobe, open_raw_tracepoint
+from pagepulse.model.memory import Addresses, Masks
+
+_KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
+_TABLE_SIZE = 16384  # PP_FAULTS and PP_TAKEN
+
+CLEARING_FUNCTIONS = {
+    "ptep_test_and_clear_young": "on_pte_clear_young",
+    "ptep_clear_flush_young": "on_pte_clear_young",
+    "pmdp_test_and_clear_young": "on_pmd_clear_young",
+    "pmdp_clear_flush_young": "on_pmd_clear_young",
+}
+"""Kernel functions through which others clear accessed bits (arch/x86/mm/pgtable.c) -> our program."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeState:
+    """One probe: whether it is attached, and if not, why and what is lost without it."""
+
+    name: str
+    available: bool
+    reason: str
+    without: str
+
+
+class Probes:
+    """The probes of one target.
+
+    Args:
+        programs: The loaded programs; the caller closes them.
+    """
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+        self._drain_faults = HashDrain(programs.fd("faults"), _TABLE_SIZE)
+        self._drain_taken = HashDrain(programs.fd("taken"), _TABLE_SIZE)
+        self._filter = programs.arrays["filter"]
+        self._loss = programs.arrays["loss"]
+        self._links: list[int] = []
+        self.states: list[ProbeState] = []
+        self._attach_all()
+
+    @property
+    def attached(self) -> list[str]:
+        """Names of the probes that are attached."""
+        return [state.name for state in self.states if state.available]
+
+    def watch(self, target: Identity) -> None:
+        """Look at this target from now on."""
+        self._filter["self"] = os.getpid()
+        self._filter["mm"] = target.mm
+        self._filter["tgid"] = target.tgid
+
+    def drain_faults(self) -> tuple[Addresses, Addresses]:
+        """Windows with page faults since the last drain, and how many each: shape (n,) both."""
+        return self._drain_faults()
+
+    def drain_taken(self) -> tuple[Addresses, Masks]:
+        """Windows whose accessed bits another agent cleared since the last drain, and which: shape (n,) both."""
+        return self._drain_taken()
+
+    @property
+    def sees_taken(self) -> bool:
+        """Whether any probe on the clearing functions is attached."""
+        return any(name.startswith("kprobe:p") for name in self.attached)
+
+    @property
+    def lost(self) -> int:
+        """Faults and accessed bits that the kernel side could not keep."""
+        return int(self._loss["faults"][0] + self._loss["taken"][0])
+
+    def close(self) -> None:
+        """Detach everything."""
+        self._filter["mm"] = 0
+        self._filter["tgid"] = 0
+        while self._links:
+            os.close(self._links.pop())
+
+    def _attach_all(self) -> None:
+        no_faults = "faults are not counted between reads, refaults come from /proc only"
+        fault = self._kprobe("handle_mm_fault", "on_handle_mm_fault", "the tracepoint page_fault_user is used instead")
+        if not fault:
+            self._tracepoint("page_fault_user", "on_page_fault_user", no_faults)
+        for function, program in CLEARING_FUNCTIONS.items():
+            self._kprobe(function, program, "accesses whose trace reclaim or another monitor clears first are missed")
+
+    def _kprobe(self, function: str, program: str, without: str) -> bool:
+        name = f"kprobe:{function}"
+        try:
+            link = open_kprobe(function, self._programs.fd(program), int(_KPROBE_PMU.read_text()))
+        except FileNotFoundError:
+            reason = "this kernel was built without kprobes" if not _KPROBE_PMU.exists() else "no such kernel function"
+            self.states.append(ProbeState(name, False, reason, without))
+            return False
+        except OSError as error:
+            self.states.append(ProbeState(name, False, error.strerror or str(error), without))
+            return False
+        self._links.append(link)
+        self.states.append(ProbeState(name, True, "attached", without))
+        return True
+
+    def _tracepoint(self, event: str, program: str, without: str) -> None:
+        name = f"raw_tracepoint:{event}"
+        try:
+            self._links.append(open_raw_tracepoint(event, self._programs.fd(program)))
+        except OSError as error:
+            self.states.append(ProbeState(name, False, error.strerror or str(error), without))
+        else:
+            self.states.append(ProbeState(name, True, "attached", without))

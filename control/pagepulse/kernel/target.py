@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Target: the memory of one running process, as the model wants it (`pagepulse.model.memory.Memory`)."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from pagepulse.errors import TargetGone
+from pagepulse.kernel import layout
+from pagepulse.kernel.maps import parse_maps
+from pagepulse.kernel.pageflags import PageFlags
+from pagepulse.kernel.probes import Probes
+from pagepulse.kernel.process import Process
+from pagepulse.kernel.reader import Reader
+from pagepulse.kernel.syscalls import IOVECS_PER_CALL, MADV_COLD, process_madvise
+from pagepulse.model.memory import CHUNK, Addresses, ClearResult, Mapping, Masks, WindowRead
+
+_GIB = 1 << 30
+
+
+class Target:
+    """The memory of one process.
+
+    Args:
+        process: The process; the caller closes it.
+        reader: The reader.
+        probes: What other agents clear is taken from here.
+    """
+
+    def __init__(self, process: Process, reader: Reader, probes: Probes) -> None:
+        self.process = process
+        self._reader = reader
+        self._probes = probes
+        self.identity = reader.identity(process.pidfd)
+        probes.watch(self.identity)
+        self._flags = PageFlags(process.pid)
+        self._refused: set[int] = set()  # starts of mappings that refused MADV_COLD: locked, or hugetlb on a file
+        self._maps_text = ""
+        self._mappings: list[Mapping] = []
+        self._taken: dict[int, int] = {}
+
+    def now_ns(self) -> int:
+        """CLOCK_MONOTONIC."""
+        return time.monotonic_ns()
+
+    def mappings(self) -> list[Mapping]:
+        """The mappings that can be monitored; parsed again only if the kernel's text has changed."""
+        text = self.process.maps_text()
+        if not text:
+            raise TargetGone(f"process {self.process.pid} has exited")
+        if text != self._maps_text:
+            self._maps_text, self._mappings = text, parse_maps(text)
+        if not self._refused:
+            return self._mappings
+        return [Mapping(m.start, m.end, m.name, m.clearable and m.start not in self._refused, m.anonymous)
+                for m in self._mappings]
+
+    def populated(self, spans: Addresses) -> Addresses:
+        """Chunks of these ranges that have a page table or a huge page: a read of one table for each GiB."""
+        found = []
+        pidfd = self.process.pidfd
+        read_to = 0
+        for start, end in spans.tolist():
+            first = max(start // _GIB * _GIB, read_to)
+            for copy in self._reader.middle_tables(pidfd, first, end, self.identity) if first < end else ():
+                rows, columns = np.nonzero(_is_populated(copy.entries, copy.parents))
+                found.append(np.uint64(copy.start) + rows.astype(np.uint64) * np.uint64(_GIB)
+                             + columns.astype(np.uint64) * np.uint64(CHUNK))
+                read_to = copy.start + len(copy.entries) * _GIB
+        chunks = np.concatenate(found) if found else np.empty(0, np.uint64)
+        return _inside(chunks, spans)
+
+    def read_windows(self, addresses: Addresses) -> WindowRead:
+        """Read windows; what another agent cleared since their last read counts as young."""
+        read = self._reader.windows(self.process.pidfd, addresses, self.identity)
+        return self._with_taken(addresses, read) if self._probes.sees_taken else read
+
+    def _with_taken(self, addresses: Addresses, read: WindowRead) -> WindowRead:
+        for window, mask in zip(*(column.tolist() for column in self._probes.drain_taken()), strict=True):
+            self._taken[window] = self._taken.get(window, 0) | mask
+        if self._taken:
+            masks = np.array([self._taken.pop(address, 0) for address in addresses.tolist()], np.uint64)
+            return read._replace(young=(read.young | masks) & read.present)
+        return read
+
+    def clear(self, ranges: Addresses) -> ClearResult:
+        """Clear accessed bits by MADV_COLD. A range that the kernel refuses is skipped, and its mapping remembered."""
+        calls = refused = 0
+        iovecs = np.column_stack((ranges[:, 0], ranges[:, 1] - ranges[:, 0]))
+        while len(iovecs):
+            batch = np.ascontiguousarray(iovecs[:IOVECS_PER_CALL])
+            done = self._advise(batch)
+            calls += 1
+            completed = int(np.searchsorted(np.cumsum(batch[:, 1]), np.uint64(done), side="right"))
+            if completed < len(batch):  # the kernel stopped here
+                self._remember_refusal(int(batch[completed, 0]))
+                refused += 1
+                completed += 1
+            iovecs = iovecs[completed:]
+        return ClearResult(calls, refused)
+
+    def _advise(self, iovecs: Addresses) -> int:
+        try:
+            return process_madvise(self.process.pidfd, iovecs, MADV_COLD)
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                raise TargetGone(f"process {self.process.pid} has exited") from None
+            return 0  # EINVAL: locked or hugetlb; ENOMEM: unmapped meanwhile. The read-back says what it is
+
+    def _remember_refusal(self, address: int) -> None:
+        owner = next((m for m in self._mappings if m.start <= address < m.end), None)
+        if owner is not None:
+            self._refused.add(owner.start)
+
+    def unclearable(self, addresses: Addresses, masks: Masks) -> Masks:
+        """Of the pages that were young right after a clear, those that the kernel skipped."""
+        return self._flags.skipped(addresses, masks)
+
+    def rss_bytes(self) -> int:
+        """Resident memory."""
+        return self.process.rss_bytes()
+
+    def close(self) -> None:
+        """Let go of the target; it goes on."""
+        self._flags.close()
+
+
+def _is_populated(entries: Masks, parents: Masks) -> npt.NDArray[np.bool_]:
+    """Which 2 MiB, shape (n, 512), have a page table or lie in a huge page."""
+    here = np.uint64(layout.PRESENT | layout.LEAF)
+    parent_is_leaf = (parents & np.uint64(layout.LEAF)) != 0
+    parent_is_table = ((parents & np.uint64(layout.PRESENT)) != 0) & ~parent_is_leaf
+    populated: npt.NDArray[np.bool_] = ((entries & here) != 0) & parent_is_table[:, None] | parent_is_leaf[:, None]
+    return populated
+
+
+def _inside(chunks: Addresses, spans: Addresses) -> Addresses:
+    """The chunks that overlap any of the sorted, disjoint spans, shape (n, 2)."""
+    if not len(chunks) or not len(spans):
+        return np.empty(0, np.uint64)
+    owner = np.searchsorted(spans[:, 1], chunks, side="right")
+    inside = owner < len(spans)
+    inside[inside] = spans[owner[inside], 0] < chunks[inside] + np.uint64(CHUNK)
+    return chunks[inside]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Usage: what we ourselves cost, and waiting without missing what happens."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import time
+from types import FrameType
+
+
+def cpu_ns() -> int:
+    """CPU time of this process, user and system. The BPF programs run in our system calls: it is all there."""
+    return time.process_time_ns()
+
+
+def rss_peak_bytes() -> int:
+    """Largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Waiter:
+    """Sleeps until a time, a signal (SIGINT, SIGTERM, SIGHUP), or the target's end, whichever comes first.
+
+    A second SIGINT ends the process at once, as if nobody handled it.
+
+    Args:
+        pidfd: The target.
+    """
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+        self._read_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.signal: int | None = None
+        self.target_ended = False
+        self._old = {number: signal.signal(number, self._on_signal)
+                     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+        self.signal = number
+        os.write(self._write_fd, b"!")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a signal came or the target ended."""
+        return self.signal is not None or self.target_ended
+
+    def wait_until(self, deadline_ns: int) -> bool:
+        """Sleep until CLOCK_MONOTONIC reaches the deadline.
+
+        Returns:
+            Whether to go on: neither a signal came nor the target ended.
+        """
+        remaining_s = (deadline_ns - time.monotonic_ns()) / 1e9
+        ready, _, _ = select.select([self._pidfd, self._read_fd], [], [], max(remaining_s, 0))
+        if self._pidfd in ready:
+            self.target_ended = True
+        return not self.is_over
+
+    def close(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        os.close(self._read_fd)
+        os.close(self._write_fd)

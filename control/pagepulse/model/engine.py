@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Engine: from reads of a target's memory to snapshots. It does not know where its reads come from.
+
+An aggregation interval is `sweep()`, `begin()`, some `tick()`s, `finish()`:
+
+    sweep    clear what is unknown or went idle
+    begin    clear the probes
+    tick     read the probes: which pages were touched since the last tick
+    finish   read the probes once more, patrol, and say what each region did: a Snapshot
+
+The working set is counted, not extrapolated, where pages are watched: their touches are seen. Of a dirty page only the
+past is known; what share of dirty pages is touched in an interval comes from the probes of its region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pagepulse.model import regions as region_model
+from pagepulse.model.estimate import Estimate, estimate
+from pagepulse.model.evidence import split_gains
+from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
+from pagepulse.model.plan import choose_probes, choose_sweep, pages_of, ranges_of
+from pagepulse.model.probe import Probe
+from pagepulse.model.regions import Rows
+from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
+from pagepulse.model.windows import Indices, Observation, Windows, popcount
+
+SPLIT_ABOVE = 20.0
+"""G (see evidence.py) above which a region is cut in two."""
+
+_DENSITY_WEIGHT = 1 / 8  # neighbouring pages are touched together: eight of them are about one independent witness
+_SLICE_WINDOWS = 32  # a sweep is read back each 8 MiB: later, hot pages would be young again
+_RESTRUCTURE_NS = 1_000_000_000  # regions are cut and merged this often, and at once when something changed
+_WAKE_READS = 4096  # windows read at once because a neighbour woke
+
+
+@dataclass(slots=True)
+class Work:
+    """What was done to the target in one aggregation interval: what the tax is reckoned from."""
+
+    ranges_cleared: int = 0
+    pages_cleared: int = 0
+    pages_retouched: int = 0
+    """Cleared pages that the target had to mark young again."""
+    windows_read: int = 0
+    windows_lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How the engine measures. Times in nanoseconds."""
+
+    sampling_ns: int
+    aggregation_ns: int
+    min_regions: int
+    max_regions: int
+    window_limit: int = 65536
+    """16 GiB with every page watched; above, windows are spread."""
+
+
+class Engine:
+    """Measures one target.
+
+    Args:
+        pid: The target, for the snapshots.
+        memory: Its memory.
+        options: How to measure.
+        seed: Of the choice of windows.
+    """
+
+    def __init__(self, pid: int, memory: Memory, options: EngineOptions, seed: int = 0) -> None:
+        self.pid = pid
+        self.memory = memory
+        self.options = options
+        self.work = Work()
+        self._rng = np.random.default_rng(seed)
+        self._mappings: list[Mapping] = []
+        self._chunks: Addresses = np.empty(0, np.uint64)
+        self.windows = Windows([], self._chunks, options.window_limit)
+        self.regions: Rows = np.empty(0, region_model.STATE)
+        self._owner: Indices = np.empty(0, np.intp)
+        self._swept_ns = np.empty(0, np.int64)
+        self._patrol_order: Indices = np.empty(0, np.intp)
+        self._patrol_position = 0
+        self._hinted: Addresses = np.empty(0, np.uint64)
+        self._probe = Probe.none()
+        self._woken = np.zeros((2, 0))  # of each region: pages that woke; those of them that did so in this interval
+        self._begun_ns = memory.now_ns()
+        self._idle_bytes: tuple[int, ...] = tuple(0 for _ in IDLE_EDGES_NS)
+        self._names: tuple[str, ...] = ()
+        self._is_news = True
+        self._restructured_ns = 0
+
+    # --- the address space -----------------------------------------------------------------------------------------
+
+    def update(self) -> bool:
+        """Look at the target's mappings again; keep all that is known of what is still there.
+
+        Returns:
+            Whether anything was different.
+        """
+        mappings = self.memory.mappings()
+        spans = np.array([(m.start, m.end) for m in mappings], np.uint64).reshape(-1, 2)
+        chunks = self.memory.populated(spans)
+        changed = mappings != self._mappings or not np.array_equal(chunks, self._chunks)
+        if changed:
+            self._lay_out(mappings, chunks)
+        self._idle_bytes = self.windows.idle_bytes(IDLE_EDGES_NS, self.memory.now_ns())
+        return changed
+
+    def _lay_out(self, mappings: list[Mapping], chunks: Addresses) -> None:
+        old = self.windows
+        self.windows = Windows(mappings, chunks, self.options.window_limit)
+        self.windows.carry_over(old)
+        swept = np.zeros(len(self.windows), np.int64)
+        if len(old) and len(swept):
+            position = np.minimum(np.searchsorted(old.first, self.windows.first), len(old) - 1)
+            same = old.first[position] == self.windows.first
+            swept[same] = self._swept_ns[position[same]]
+        self._swept_ns = swept
+        self._mappings, self._chunks = mappings, chunks
+        areas = region_model.areas_of(mappings, max(self.options.max_regions // 2, 1))
+        names = tuple(mappings[index].name for index in areas["mapping"])
+        self._names = tuple(dict.fromkeys(names))
+        position_of = {name: index for index, name in enumerate(self._names)}
+        self._area_name = np.array([position_of[name] for name in names], np.uint32)
+        fitted = region_model.fit(self.regions, areas, self.memory.now_ns())
+        self._set_regions(region_model.split_to_minimum(fitted, self.options.min_regions, WINDOW))
+        self._patrol_order = self._rng.permutation(len(self.windows))
+        self._patrol_position = 0
+        self._probe = Probe.none()
+        self._read(np.flatnonzero(self.windows.read_ns == 0))
+
+    def _set_regions(self, regions: Rows) -> None:
+        self.regions = regions
+        # A window belongs to the region of its first byte.
+        self._owner = np.maximum(np.searchsorted(regions["start"], self.windows.first, side="right") - 1, 0)
+        self._woken = np.zeros((2, len(regions)))
+
+    # --- an aggregation interval -----------------------------------------------------------------------------------
+
+    def sweep(self, pages: int) -> None:
+        """Start an aggregation interval: clear memory that is unknown, or that went idle.
+
+        Args:
+            pages: At most so many.
+        """
+        now_ns = self._begun_ns = self.memory.now_ns()
+        chosen = choose_sweep(self.windows, self.regions, self._owner, self._swept_ns, now_ns, pages)
+        self._swept_ns[chosen] = now_ns
+        for first in range(0, len(chosen), _SLICE_WINDOWS):
+            part = chosen[first : first + _SLICE_WINDOWS]
+            self._clear(part)
+            self._count_wakes(self._read(part), touched=False)
+
+    def begin(self, probes: int) -> bool:
+        """Clear the probes.
+
+        Args:
+            probes: How many windows.
+
+        Returns:
+            Whether there is anything to tick for.
+        """
+        chosen = choose_probes(self.windows, self.regions, self._owner, probes, self._rng)
+        self._probe = self._start_probe(chosen)
+        return len(self._probe.windows) > 0
+
+    def tick(self) -> None:
+        """Read the probes."""
+        probe = self._probe
+        if len(probe.windows):
+            probe.tick(self.memory.read_windows(probe.tiles))
+            self.work.windows_read += len(probe.windows)
+
+    def hint(self, addresses: Addresses) -> bool:
+        """Windows where something happened (page faults): the next patrol reads them.
+
+        Returns:
+            Whether any of them lies where no memory was known yet: it is time for an update.
+        """
+        self._hinted = addresses
+        return not bool(np.isin(addresses // np.uint64(CHUNK) * np.uint64(CHUNK), self._chunks).all())
+
+    def take_work(self) -> Work:
+        """What was done since this was last asked."""
+        work, self.work = self.work, Work()
+        return work
+
+    def finish(self, patrol: int) -> Snapshot:
+        """End the aggregation interval. What it cost is for the caller to fill in.
+
+        Args:
+            patrol: How many watched windows to read.
+        """
+        ended_ns = self.memory.now_ns()
+        self.tick()
+        self._read(self._probe.windows)
+        self._patrol(patrol, ended_ns)
+        now_ns = self.memory.now_ns()
+        self._learn_from_probe(now_ns)
+        result = self._estimate(now_ns)
+        snapshot = self._snapshot(result, now_ns)
+        if self._is_news or now_ns - self._restructured_ns > _RESTRUCTURE_NS:
+            self._restructure(result, now_ns)
+        self._woken = np.zeros((2, len(self.regions)))
+        return snapshot
+
+    def _read(self, chosen: Indices) -> Observation:
+        read = self.memory.read_windows(self.windows.tile[chosen])
+        observation = self.windows.observe(chosen, read)
+        self.work.windows_read += len(chosen)
+        self.work.windows_lost += observation.lost
+        return observation
+
+    def _clear(self, chosen: Indices) -> None:
+        ranges = ranges_of(self.windows, chosen)
+        self.memory.clear(ranges)
+        self.work.ranges_cleared += len(ranges)
+        self.work.pages_cleared += pages_of(self.windows, chosen)
+
+    # --- probe -----------------------------------------------------------------------------------------------------
+
+    def _start_probe(self, chosen: Indices) -> Probe:
+        if not len(chosen):
+            return Probe.none()
+        before = self._read(chosen)
+        self._count_wakes(before)
+        dirty = before.young & ~self.windows.refused[before.windows]
+        chosen, dirty = before.windows[dirty != 0], dirty[dirty != 0]
+        if not len(chosen):
+            return Probe.none()
+        self._clear(chosen)
+        after = self._read(chosen)
+        if after.lost:
+            dirty = dirty[np.isin(chosen, after.windows)]
+        return self._judge_clear(after, dirty)
+
+    def _judge_clear(self, after: Observation, dirty: npt.NDArray[np.uint64]) -> Probe:
+        """What is young right after the clear was skipped by the kernel, or was touched again at once: ask which."""
+        chosen, windows = after.windows, self.windows
+        still = dirty & after.young
+        asked = np.flatnonzero(still)
+        refused = np.zeros_like(still)
+        if len(asked):
+            refused[asked] = self.memory.unclearable(windows.tile[chosen[asked]], still[asked])
+        windows.refused[chosen] |= refused
+        windows.known[chosen] |= still & ~refused
+        return Probe.start(chosen, windows.tile[chosen], dirty & ~refused, still & ~refused, self.memory.now_ns())
+
+    def _learn_from_probe(self, now_ns: int) -> None:
+        probe = self._probe
+        if not len(probe.windows):
+            return
+        outcome = probe.outcome(self.options.sampling_ns)
+        self.work.pages_retouched += int(outcome.hits.sum())
+        # A huge page is one witness, not 512.
+        weight = np.where(self.windows.huge[probe.windows], 1 / WINDOW_PAGES, 1.0)
+        self.windows.hits[probe.windows] = outcome.hits * weight
+        self.windows.trials[probe.windows] = outcome.trials * weight
+        self.windows.probed_ns[probe.windows] = now_ns
+        owner = self._owner[probe.windows]
+        self.regions, contradicted = region_model.learn(self.regions, owner, outcome, weight, now_ns)
+        self._is_news |= contradicted
+
+    # --- patrol ----------------------------------------------------------------------------------------------------
+
+    def _patrol(self, count: int, since_ns: int) -> None:
+        chosen = self._next_on_patrol(count, since_ns)
+        if not len(chosen):
+            return
+        woke = self._count_wakes(self._read(chosen))
+        if not len(woke):
+            return
+        # Where one window woke, its neighbours may have: look at the whole region now, not in its turn.
+        low = np.searchsorted(self._owner, woke)
+        high = np.searchsorted(self._owner, woke, side="right")
+        neighbours = np.concatenate([np.arange(a, b) for a, b in zip(low, high, strict=True)])
+        neighbours = np.setdiff1d(neighbours[self.windows.watched[neighbours] != 0], chosen)[:_WAKE_READS]
+        if len(neighbours):
+            self._count_wakes(self._read(neighbours))
+
+    def _next_on_patrol(self, count: int, since_ns: int) -> Indices:
+        windows, order = self.windows, self._patrol_order
+        if not len(order):
+            return order
+        count = min(count, len(order))
+        stop = self._patrol_position + count
+        turn = order[self._patrol_position : stop]
+        if stop > len(order):
+            turn = np.concatenate((turn, order[: stop - len(order)]))
+        self._patrol_position = stop % len(order)
+        if len(self._hinted):
+            hinted = np.searchsorted(windows.tile, self._hinted)
+            turn = np.union1d(turn, hinted[hinted < len(windows)])
+            self._hinted = np.empty(0, np.uint64)
+        # All pages dirty: nothing to see before the next clear. The probes were just read.
+        useful = (windows.watched[turn] != 0) | (windows.present[turn] != windows.mask[turn])
+        due: Indices = turn[useful & (windows.read_ns[turn] < since_ns)]
+        return due
+
+    def _count_wakes(self, seen: Observation, *, touched: bool = True) -> Indices:
+        """Book the watched pages that were touched, and the time for which others were not. The regions that woke."""
+        woken = popcount(seen.woken)
+        span_ns = np.maximum(self.windows.read_ns[seen.windows] - seen.since_ns, 1)
+        owner = self._owner[seen.windows]
+        count = len(self.regions)
+        watched = popcount(self.windows.watched[seen.windows]) + woken / 2
+        self.regions["watch_ns"] += np.bincount(owner, watched * np.where(seen.since_ns > 0, span_ns, 0), count)
+        total = int(woken.sum())
+        if not total:
+            return np.empty(0, np.intp)
+        per_region = np.bincount(owner, woken, count)
+        self.regions["wakes"] += per_region
+        self.work.pages_retouched += total
+        self._woken[0] += per_region
+        if touched:
+            recent = np.minimum(self.options.aggregation_ns / span_ns, 1.0)
+            self._woken[1] += np.bincount(owner, woken * recent, count)
+        woke = np.flatnonzero(per_region)
+        self._forget_idleness(woke, per_region[woke].astype(np.float64))
+        return woke
+
+    def _forget_idleness(self, woke: Indices, woken: npt.NDArray[np.float64]) -> None:
+        """A region that was idle and wakes up is a new story: old probes say nothing of it."""
+        rows = self.regions[woke]
+        fresh = (rows["hits"] <= 0.5 * rows["trials"]) & (woken > rows["trials"] * 0.1) & (rows["trials"] > 0)
+        self._is_news |= bool(fresh.any())
+        for column in ("hits", "quick_hits", "trials", "exposure_ns", "probed_ns"):
+            self.regions[column][woke[fresh]] = 0
+
+    # --- what it means ---------------------------------------------------------------------------------------------
+
+    def _estimate(self, now_ns: int) -> Estimate:
+        samples = (now_ns - self._begun_ns) / self.options.sampling_ns
+        regions, result = estimate(self.regions, self.windows, self._owner, self._woken, samples, now_ns)
+        self.regions = regions
+        return result
+
+    def _snapshot(self, result: Estimate, now_ns: int) -> Snapshot:
+        unit = PAGE * self.windows.stride
+        rows = np.zeros(len(self.regions), REGION)
+        for column in ("start", "end", "since_ns"):
+            rows[column] = self.regions[column]
+        rows["mapping"] = self._area_name[self.regions["area"]] if len(rows) else 0
+        rows["nr_accesses"], rows["rate_hz"] = result.nr_accesses, result.rate_hz
+        for column in ("present", "touched", "unknown", "refused"):
+            name = "unclearable_bytes" if column == "refused" else f"{column}_bytes"
+            rows[name] = np.rint(getattr(result, column) * unit).astype(np.uint64)
+        return Snapshot(
+            pid=self.pid, start_ns=self._begun_ns, end_ns=now_ns, sampling_ns=self.options.sampling_ns, regions=rows,
+            mappings=self._names, rss_bytes=self.memory.rss_bytes(), wss_bytes=int(rows["touched_bytes"].sum()),
+            idle_bytes=self._idle_bytes, unknown_bytes=int(rows["unknown_bytes"].sum()),
+            unclearable_bytes=int(rows["unclearable_bytes"].sum()), dropped=self.work.windows_lost, cost=Cost(0, 0))
+
+    def _restructure(self, result: Estimate, now_ns: int) -> None:
+        """Cut regions where their windows disagree; merge neighbours that cannot be told apart."""
+        self._is_news, self._restructured_ns = False, now_ns
+        options, regions = self.options, self.regions
+        dirty, present = result.dirty * _DENSITY_WEIGHT, result.present * _DENSITY_WEIGHT
+        merged = region_model.merge(regions, dirty, present, now_ns, options.min_regions, options.max_regions)
+        merged = region_model.split_at(merged, self._split_points(merged))
+        if len(merged) != len(regions) or not np.array_equal(merged["start"], regions["start"]):
+            self._set_regions(merged)
+
+    def _split_points(self, regions: Rows) -> Addresses:
+        room = self.options.max_regions - len(regions)
+        windows = self.windows
+        if room <= 0 or not len(windows):
+            return np.empty(0, np.uint64)
+        owner = np.searchsorted(regions["start"], windows.first, side="right") - 1
+        first = np.flatnonzero(np.concatenate(([True], owner[1:] != owner[:-1])))
+        rank = np.cumsum(np.concatenate(([0], owner[1:] != owner[:-1])))
+        dirty = np.bitwise_count(windows.dirty()) * _DENSITY_WEIGHT
+        present = np.bitwise_count(windows.present & ~windows.refused) * _DENSITY_WEIGHT
+        gains = (split_gains(dirty, present, first, rank)
+                 + split_gains(windows.hits.astype(float), windows.trials.astype(float), first, rank))
+        best = np.maximum.reduceat(gains, first)
+        behind = np.flatnonzero((gains == best[rank]) & (gains > SPLIT_ABOVE))
+        _, one_each = np.unique(rank[behind], return_index=True)
+        return windows.first[behind[one_each][:room] + 1]

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Plan: which windows to clear and which to read, within what the budget allows. Chooses; does nothing.
+
+Three kinds of work. A *probe* clears a few windows of active memory and watches how soon they are touched again. A
+*sweep* clears whole stretches once: memory that is unknown, or that its probes found idle, so that from then on it is
+watched for nothing. A *patrol* reads watched windows, in turn, for touches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pagepulse.model.memory import CHUNK, WINDOW_PAGES, WINDOWS_PER_CHUNK, Addresses
+from pagepulse.model.regions import Rows
+from pagepulse.model.windows import Counts, Indices, Windows, popcount
+
+SWEEP_AGAIN_NS = 10_000_000_000
+"""A window is swept at most this often: what is touched again at once is better left to probes."""
+
+IDLE_BELOW = 0.02
+"""A region is swept when at most this share of its probed pages was touched within an aggregation interval."""
+
+_IDLE_TRIALS = 32  # probed pages before a region may be called idle
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one aggregation interval may do."""
+
+    probes: int
+    """Windows to clear and watch."""
+    patrol: int
+    """Watched windows to read."""
+    sweep_pages: int
+    """Pages to clear for the first time, or because their region went idle."""
+
+
+def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, rng: np.random.Generator) -> Indices:
+    """Windows to probe: half of them in the regions probed longest ago, half anywhere in dirty memory.
+
+    Args:
+        windows: All windows.
+        regions: All regions.
+        owner: Region of each window.
+        count: How many at most (a huge page counts for the windows that it spans).
+        rng: Source of randomness.
+    """
+    dirty = np.flatnonzero((windows.dirty() != 0) & windows.clearable)
+    if not len(dirty) or count <= 0:
+        return np.empty(0, np.intp)
+    region_of = owner[dirty]
+    present_regions = np.unique(region_of)
+    stalest = present_regions[np.argsort(regions["probed_ns"][present_regions], kind="stable")[: -(-count // 2)]]
+    low = np.searchsorted(region_of, stalest)
+    high = np.searchsorted(region_of, stalest, side="right")
+    of_regions = dirty[low + (rng.random(len(stalest)) * (high - low)).astype(np.intp)]
+    anywhere = dirty[rng.integers(len(dirty), size=count - len(stalest))]
+    return _whole_huge_pages(windows, np.unique(np.concatenate((of_regions, anywhere))))
+
+
+def _whole_huge_pages(windows: Windows, chosen: Indices) -> Indices:
+    """The same windows and, where they lie in a huge page, all others of that page."""
+    chunks = np.unique(windows.tile[chosen[windows.huge[chosen]]] // np.uint64(CHUNK))
+    if not len(chunks):
+        return chosen
+    low = np.searchsorted(windows.tile, chunks * np.uint64(CHUNK))
+    spans = (low[:, None] + np.arange(WINDOWS_PER_CHUNK)).reshape(-1)
+    spans = spans[spans < len(windows)]
+    return np.unique(np.concatenate((chosen, spans[np.isin(windows.tile[spans] // np.uint64(CHUNK), chunks)])))
+
+
+def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Counts, now_ns: int,
+                 pages: int) -> Indices:
+    """Windows to sweep, in address order: unknown ones first, then those of regions that went idle.
+
+    Args:
+        windows: All windows.
+        regions: All regions.
+        owner: Region of each window.
+        swept_ns: When each window was last swept, shape (w,).
+        now_ns: Now.
+        pages: At most so many pages.
+    """
+    idle = (regions["trials"] >= _IDLE_TRIALS) & (regions["hits"] <= IDLE_BELOW * regions["trials"])
+    dirty = (windows.dirty() != 0) & windows.clearable
+    ready = dirty & ((swept_ns == 0) | (now_ns - swept_ns >= SWEEP_AGAIN_NS))
+    unknown = np.flatnonzero(ready & (windows.unknown() != 0))
+    # An idle region's probes found nothing: its dirty pages are swept however recently they were.
+    wanted = np.concatenate((unknown, np.setdiff1d(np.flatnonzero(dirty & idle[owner]), unknown, assume_unique=True)))
+    wanted = wanted[: pages // WINDOW_PAGES]
+    return _without_cut_huge_pages(windows, np.sort(wanted))
+
+
+def _without_cut_huge_pages(windows: Windows, chosen: Indices) -> Indices:
+    """Leave out windows of a huge page that is not wholly among the chosen: to clear a part would split it."""
+    if not windows.huge[chosen].any():
+        return chosen
+    _, position, count = np.unique(windows.tile[chosen] // np.uint64(CHUNK), return_inverse=True, return_counts=True)
+    whole: Indices = chosen[~windows.huge[chosen] | (count[position] == WINDOWS_PER_CHUNK)]
+    return whole
+
+
+def ranges_of(windows: Windows, chosen: Indices) -> Addresses:
+    """Address ranges of these windows, shape (n, 2), touching ones joined; of a huge page, the whole page."""
+    huge = windows.huge[chosen]
+    chunk = windows.tile[chosen] // np.uint64(CHUNK) * np.uint64(CHUNK)
+    start = np.where(huge, chunk, windows.first[chosen])
+    end = np.where(huge, chunk + np.uint64(CHUNK), windows.last[chosen])
+    if not len(start):
+        return np.empty((0, 2), np.uint64)
+    first = np.concatenate(([True], start[1:] > np.maximum.accumulate(end)[:-1]))
+    return np.column_stack((start[first], np.maximum.reduceat(end, np.flatnonzero(first))))
+
+
+def pages_of(windows: Windows, chosen: Indices) -> int:
+    """Resident pages of these windows."""
+    return int(popcount(windows.present[chosen]).sum())

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Windows: 64 contiguous pages each, and for each page what we know of it.
+
+A page that was seen with a clear accessed bit is *watched*: as long as it reads clear, it has not been touched, and
+the next touch cannot be missed. A page that was seen young since is *dirty*: it was touched at least once, and its bit
+now says nothing until it is cleared again. A resident page that was never seen clear is *unknown*. What the kernel will
+not clear is *refused*. All are masks, one bit a page; windows are sorted by address.
+
+Idle time is kept in two layers, because a window that is cleared again for its hot pages must not forget how long its
+cold ones have been idle: *settled* pages are watched since `settled_ns`, the other watched ones since `cleared_ns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pagepulse.model.memory import (
+    LEVEL_CHUNK,
+    LEVEL_GIB,
+    LEVEL_LOST,
+    PAGE,
+    WINDOW,
+    WINDOW_PAGES,
+    WINDOWS_PER_CHUNK,
+    Addresses,
+    Mapping,
+    Masks,
+    WindowRead,
+)
+
+Indices = npt.NDArray[np.intp]
+Counts = npt.NDArray[np.int64]
+
+ALL_PAGES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+
+_STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "refused": "u8", "huge": "?",
+          "cleared_ns": "i8", "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "hits": "f4", "trials": "f4"}
+
+
+def popcount(masks: Masks) -> Counts:
+    """Pages in each mask, shape (n,)."""
+    return np.bitwise_count(masks).astype(np.int64)
+
+
+class Observation(NamedTuple):
+    """What a read of n windows showed beyond what was known."""
+
+    windows: Indices
+    """Windows whose read was good, shape (m,)."""
+    woken: Masks
+    """Of those: watched pages that are young now, shape (m,)."""
+    since_ns: Counts
+    """Of those: when the window was read before; a woken page was touched after that."""
+    young: Masks
+    """Of those: all resident young pages, shape (m,)."""
+    taken_ns: int
+    """When the read was taken."""
+    lost: int
+    """Windows whose page tables changed under the read."""
+
+
+class Windows:
+    """The windows of a target and what is known of their pages.
+
+    Args:
+        mappings: The target's mappings, sorted.
+        chunks: The populated chunks among them, sorted.
+        limit: At most so many windows; above it only every second, fourth, ... window is taken.
+    """
+
+    present: Masks
+    """Resident pages."""
+    watched: Masks
+    """Resident, and not touched since they were seen clear."""
+    settled: Masks
+    """Watched since settled_ns; the other watched ones since cleared_ns."""
+    known: Masks
+    """Seen clear at least once."""
+    refused: Masks
+    """The kernel will not clear them."""
+    huge: npt.NDArray[np.bool_]
+    cleared_ns: Counts
+    settled_ns: Counts
+    read_ns: Counts
+    probed_ns: Counts
+    hits: npt.NDArray[np.float32]
+    """Pages touched within an aggregation interval, in the window's last probe."""
+    trials: npt.NDArray[np.float32]
+    """Pages that were cleared in it."""
+
+    def __init__(self, mappings: Sequence[Mapping], chunks: Addresses, limit: int) -> None:
+        starts = np.array([m.start for m in mappings], np.uint64)
+        ends = np.array([m.end for m in mappings], np.uint64)
+        tiles = (chunks[:, None] + np.arange(WINDOWS_PER_CHUNK, dtype=np.uint64) * np.uint64(WINDOW)).reshape(-1)
+        low = np.searchsorted(tiles, starts // np.uint64(WINDOW) * np.uint64(WINDOW))
+        count = np.searchsorted(tiles, ends) - low
+        owner = np.repeat(np.arange(len(mappings)), count)
+        tile = tiles[np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)]
+        self.stride = 1
+        while len(tile) > limit * self.stride:
+            self.stride *= 2
+        chosen = slice(self.stride // 2, None, self.stride)
+        self.tile: Addresses = tile[chosen]
+        """Address to read at, a multiple of WINDOW."""
+        self.mapping: Indices = owner[chosen]
+        self.first: Addresses = np.maximum(self.tile, starts[self.mapping])
+        """First byte that belongs to the mapping: where the window begins."""
+        self.last: Addresses = np.minimum(self.tile + np.uint64(WINDOW), ends[self.mapping])
+        """One past the last byte that belongs to the mapping."""
+        self.mask: Masks = _page_masks(self.tile, self.first, self.last)
+        self.clearable = np.array([m.clearable for m in mappings], bool)[self.mapping]
+        for name, kind in _STATE.items():
+            setattr(self, name, np.zeros(len(self.tile), kind))
+
+    def __len__(self) -> int:
+        return len(self.tile)
+
+    def carry_over(self, old: Windows) -> None:
+        """Take over what is known of the windows that were there before at the same place."""
+        if not len(old) or not len(self):
+            return
+        position = np.minimum(np.searchsorted(old.first, self.first), len(old) - 1)
+        same = (old.first[position] == self.first) & (old.mask[position] == self.mask)
+        for name in _STATE:
+            getattr(self, name)[same] = getattr(old, name)[position[same]]
+
+    def dirty(self) -> Masks:
+        """Pages that were touched since their last clear, or never cleared, and could be cleared now."""
+        return self.present & ~self.watched & ~self.refused
+
+    def unknown(self) -> Masks:
+        """Resident pages of which nothing is known yet."""
+        return self.present & ~self.known & ~self.refused
+
+    def observe(self, index: Indices, read: WindowRead) -> Observation:
+        """Take in a read of some windows: any read, for whatever purpose.
+
+        Args:
+            index: Windows that were read, shape (n,), each at most once.
+            read: Their bits.
+        """
+        lost = (read.level & LEVEL_LOST) != 0
+        if lost.any():
+            good = ~lost
+            index = index[good]
+            read = WindowRead(read.young[good], read.present[good], read.level[good], read.taken_ns)
+        mask, watched = self.mask[index], self.watched[index]
+        present, young = read.present & mask, read.young & mask
+        woken = watched & young
+        fresh = present & ~young & ~watched
+        watched &= present & ~young
+        since_ns = self.read_ns[index]
+        self.present[index] = present
+        self.settled[index] &= watched
+        self.watched[index] = watched
+        self.refused[index] &= present
+        self.huge[index] = (read.level & (LEVEL_CHUNK | LEVEL_GIB)) != 0
+        self.read_ns[index] = read.taken_ns
+        if fresh.any():
+            some = fresh != 0
+            self._start_watching(index[some], fresh[some], read.taken_ns)
+        return Observation(index, woken, since_ns, young, read.taken_ns, int(lost.sum()))
+
+    def _start_watching(self, index: Indices, fresh: Masks, now_ns: int) -> None:
+        """Watch pages that were just seen clear; keep the idle time of the older ones as well as two layers can."""
+        recent = self.watched[index] & ~self.settled[index]
+        idle_ns, settled_idle_ns = now_ns - self.cleared_ns[index], now_ns - self.settled_ns[index]
+        settles = (recent != 0) & ((self.settled[index] == 0) | (2 * idle_ns >= settled_idle_ns))
+        into = index[settles]
+        self.settled[into] |= recent[settles]
+        self.settled_ns[into] = self.cleared_ns[into]
+        self.watched[index] |= fresh
+        self.known[index] |= fresh
+        self.cleared_ns[index] = now_ns
+
+    def idle_bytes(self, edges_ns: Sequence[int], now_ns: int) -> tuple[int, ...]:
+        """Bytes not touched for at least each of these times; for 0, everything that is known."""
+        settled = np.bitwise_count(self.settled)
+        recent = np.bitwise_count(self.watched) - settled
+        unit = PAGE * self.stride
+        known = int(np.bitwise_count(self.known & self.present & ~self.refused).sum(dtype=np.int64))
+        return tuple(unit * (known if edge == 0 else int(
+            settled[self.settled_ns <= now_ns - edge].sum(dtype=np.int64)
+            + recent[self.cleared_ns <= now_ns - edge].sum(dtype=np.int64))) for edge in edges_ns)
+
+    def idle_since_ns(self, index: Indices) -> npt.NDArray[np.int64]:
+        """Since when each page is known to be untouched, shape (n, 64); the far future where it is not known."""
+        bits = np.uint64(1) << np.arange(WINDOW_PAGES, dtype=np.uint64)
+        settled = (self.settled[index, None] & bits) != 0
+        watched = (self.watched[index, None] & bits) != 0
+        never = np.iinfo(np.int64).max
+        return np.where(settled, self.settled_ns[index, None],
+                        np.where(watched, self.cleared_ns[index, None], never))
+
+
+def _page_masks(tile: Addresses, first: Addresses, last: Addresses) -> Masks:
+    offset = (first - tile) // np.uint64(PAGE)
+    pages = (last - first) // np.uint64(PAGE)
+    return ALL_PAGES >> (np.uint64(WINDOW_PAGES) - pages) << offset

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Monitor: the loop. It knows the order of things and what they cost, not how they are done."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from pagepulse.errors import TargetGone
+from pagepulse.kernel.prices import calibrate
+from pagepulse.kernel.probes import Probes
+from pagepulse.kernel.process import Process
+from pagepulse.kernel.reader import Reader
+from pagepulse.kernel.target import Target
+from pagepulse.kernel.usage import Waiter, cpu_ns, rss_peak_bytes
+from pagepulse.model.engine import Engine, EngineOptions, Work
+from pagepulse.model.snapshot import Cost, Snapshot
+from pagepulse.policy.budget import Budget
+
+_TICKS = (1, 4)  # sampling intervals after the clear at which probes are read, beside the end of the interval
+_UPDATE_SHARE = 0.3  # of the budget may go into looking for new mappings
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorOptions:
+    """How to watch. Times in nanoseconds, the budget as a fraction of one CPU."""
+
+    sampling_ns: int = 5_000_000
+    aggregation_ns: int = 100_000_000
+    update_ns: int = 1_000_000_000
+    min_regions: int = 10
+    max_regions: int = 1000
+    budget: float = 0.01
+    duration_ns: int | None = None
+    pinned: bool = False
+    """The aggregation interval was given by the user: the budget may not move it."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a whole run of the monitor came to."""
+
+    begun_ns: int
+    begun_cpu_ns: int
+    snapshots: int = 0
+    tax_ns: float = 0.0
+    dropped: int = 0
+    faults: int = 0
+    unclearable_bytes: int = 0
+    probes: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, object]:
+        """As `record --json` prints it at the end."""
+        duration_ns = max(time.monotonic_ns() - self.begun_ns, 1)
+        return {
+            "duration_s": round(duration_ns / 1e9, 3),
+            "snapshots": self.snapshots,
+            "cpu_percent": round(100 * (cpu_ns() - self.begun_cpu_ns) / duration_ns, 3),
+            "rss_peak_bytes": rss_peak_bytes(),
+            "target_tax_percent": round(100 * self.tax_ns / duration_ns, 3),
+            "unclearable_bytes": self.unclearable_bytes,
+            "dropped": self.dropped,
+            "faults": self.faults,
+            "probes": self.probes,
+        }
+
+
+class Monitor:
+    """Watches one process.
+
+    Args:
+        process: The target; the caller closes it.
+        reader: The reader.
+        probes: The probes.
+        options: How to watch.
+    """
+
+    def __init__(self, process: Process, reader: Reader, probes: Probes, options: MonitorOptions) -> None:
+        self._process, self._reader, self._probes, self._options = process, reader, probes, options
+        self.prices = calibrate(reader)
+        self._budget = Budget(options.budget, options.aggregation_ns, self.prices, pinned=options.pinned)
+        self.target, self.engine = self._open()
+        self.totals = Totals(time.monotonic_ns(), cpu_ns(), probes=probes.attached)
+        self._update_due_ns = self._updated_ns = 0
+        self._cpu_ns = cpu_ns()
+        self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
+
+    def _open(self) -> tuple[Target, Engine]:
+        options = self._options
+        target = Target(self._process, self._reader, self._probes)
+        return target, Engine(self._process.pid, target, EngineOptions(
+            options.sampling_ns, options.aggregation_ns, options.min_regions, options.max_regions))
+
+    def snapshots(self, waiter: Waiter) -> Iterator[Snapshot]:
+        """Snapshots until the duration is over, a signal comes, or the target ends.
+
+        Args:
+            waiter: What to sleep on.
+        """
+        end_ns = None if self._options.duration_ns is None else self.totals.begun_ns + self._options.duration_ns
+        gc.collect()
+        gc.freeze()  # what start-up made stays: no collector should walk over it ten times a second
+        while not waiter.is_over and (end_ns is None or time.monotonic_ns() < end_ns):
+            try:
+                snapshot = self._interval(waiter, end_ns)
+            except TargetGone as gone:
+                if self._process.has_exited():
+                    break
+                self._start_over(gone)
+                continue
+            if snapshot is not None:
+                yield snapshot
+
+    def _start_over(self, gone: TargetGone) -> None:
+        """The target became another program: nothing that was known holds."""
+        self.target.close()
+        self.target, self.engine = self._open()
+        self._update_due_ns = 0
+        self.on_event("exec", {"pid": self._process.pid, "what": gone.what})
+
+    def _interval(self, waiter: Waiter, end_ns: int | None) -> Snapshot | None:
+        """One aggregation interval; None if it was cut short."""
+        begun_ns, budget, engine = time.monotonic_ns(), self._budget, self.engine
+        self._update_if_due(begun_ns)
+        limits = budget.limits(len(engine.windows))
+        before_ns = cpu_ns()
+        engine.sweep(limits.sweep_pages)
+        swept, sweep_ns = engine.take_work(), cpu_ns() - before_ns
+        budget.swept(swept.pages_cleared)
+        if engine.begin(limits.probes):
+            for tick in _TICKS:
+                if not waiter.wait_until(begun_ns + tick * self._options.sampling_ns):
+                    return None
+                engine.tick()
+        finish_ns = begun_ns + budget.aggregation_ns
+        if not waiter.wait_until(finish_ns if end_ns is None else min(finish_ns, end_ns)):
+            return None
+        self._take_faults()
+        snapshot = engine.finish(limits.patrol)
+        return self._account(snapshot, swept, sweep_ns)
+
+    def _update_if_due(self, now_ns: int) -> None:
+        if now_ns < self._update_due_ns:
+            return
+        before_ns = cpu_ns()
+        pause_ns = self._options.update_ns
+        if not self.engine.update():  # news are paid for by the sweep; the plain look must not eat the budget
+            pause_ns = max(pause_ns, int((cpu_ns() - before_ns) / (_UPDATE_SHARE * self._options.budget)))
+        self._updated_ns = now_ns
+        self._update_due_ns = now_ns + pause_ns - self._options.aggregation_ns // 2
+
+    def _take_faults(self) -> None:
+        addresses, counts = self._probes.drain_faults()
+        if len(addresses):
+            self.totals.faults += int(counts.sum())
+            if self.engine.hint(addresses):
+                self._update_due_ns = min(self._update_due_ns, self._updated_ns + self._options.update_ns // 4)
+
+    def _account(self, snapshot: Snapshot, swept: Work, sweep_cpu_ns: int) -> Snapshot:
+        work = self.engine.take_work()
+        tax_ns, sweep_tax_ns = self._tax_ns(work), self._tax_ns(swept)
+        now_cpu_ns = cpu_ns()
+        spent_ns, self._cpu_ns = now_cpu_ns - self._cpu_ns, now_cpu_ns
+        self._budget.spent(snapshot.end_ns - snapshot.start_ns, spent_ns - sweep_cpu_ns + tax_ns,
+                           sweep_cpu_ns + sweep_tax_ns)
+        totals = self.totals
+        totals.snapshots += 1
+        totals.tax_ns += tax_ns + sweep_tax_ns
+        totals.dropped += snapshot.dropped
+        totals.unclearable_bytes = snapshot.unclearable_bytes
+        return replace(snapshot, cost=Cost(spent_ns, round(tax_ns + sweep_tax_ns)))
+
+    def _tax_ns(self, work: Work) -> float:
+        """What the target paid: a flush for each range that was cleared, and the pages that it touched again."""
+        return work.ranges_cleared * self.prices.range_clear_ns + work.pages_retouched * self.prices.retouch_ns
+
+    def close(self) -> None:
+        """Let go of the target; it goes on."""
+        self.target.close()

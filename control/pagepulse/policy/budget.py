@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Budget: keep what monitoring costs, the target's part included, under a share of one CPU.
+
+The cost of an aggregation interval hardly depends on its length, so the interval follows from the cost: cost / budget,
+never shorter than what was asked for. Where the interval is pinned, the number of probes gives way instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pagepulse.model.plan import Limits
+
+_USE = 0.85  # of the budget, so that a bad second stays inside
+_HYSTERESIS = 0.15  # changes of the interval smaller than this are left alone
+_SMOOTHING = 0.2  # weight of the newest interval in the running mean
+_STEP = 1.5  # the interval changes by at most this factor at once
+_LONGEST_NS = 10_000_000_000
+_SWEEP_SHARE = 0.25  # of the budget, once the target is known
+_FIRST_SWEEP_NS = 200_000_000  # getting to know a target: some 10 GiB at 62 ns a page
+_SWEEP_AT_ONCE_NS = 10_000_000  # in one interval
+_PATROL_NS = 2_000_000_000  # a round over all watched windows should take this long
+_PATROL_AT_LEAST, _PATROL_AT_ONCE = 512, 2048  # windows in one interval
+_FEWEST_PROBES, _USUAL_PROBES, _MOST_PROBES = 2, 16, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What things cost on this machine, in nanoseconds; calibrated at start."""
+
+    window_read_ns: float
+    page_clear_ns: float
+    range_clear_ns: float
+    """Each range that is cleared costs this beside its pages; the flush interrupts the target for about as long."""
+    retouch_ns: float
+    """What the target pays when it first touches a page that was cleared."""
+
+
+class Budget:
+    """The controller.
+
+    Args:
+        share: Of one CPU.
+        aggregation_ns: Shortest aggregation interval.
+        prices: For what is not measured directly.
+        pinned: The interval is the user's, and stays.
+    """
+
+    def __init__(self, share: float, aggregation_ns: int, prices: Prices, *, pinned: bool) -> None:
+        self._share = share
+        self._shortest_ns = aggregation_ns
+        self._prices = prices
+        self._pinned = pinned
+        self.aggregation_ns = aggregation_ns
+        self._probes = float(_USUAL_PROBES)
+        self._cost_ns: float | None = None
+        self._sweep_share = 0.0
+        self._first_sweep_pages = _FIRST_SWEEP_NS / prices.page_clear_ns
+
+    def limits(self, windows: int) -> Limits:
+        """What the next aggregation interval may do.
+
+        Args:
+            windows: How many windows the target has.
+        """
+        patrol = min(max(windows * self.aggregation_ns // _PATROL_NS, _PATROL_AT_LEAST), _PATROL_AT_ONCE)
+        page_ns = self._prices.page_clear_ns + self._prices.retouch_ns
+        pages = _SWEEP_SHARE * self._share * self.aggregation_ns / page_ns
+        if self._first_sweep_pages > 0:
+            pages = max(pages, min(self._first_sweep_pages, _SWEEP_AT_ONCE_NS / self._prices.page_clear_ns))
+        return Limits(probes=round(self._probes), patrol=patrol, sweep_pages=int(pages))
+
+    def swept(self, pages: int) -> None:
+        """Book pages that a sweep cleared."""
+        self._first_sweep_pages -= pages
+
+    def spent(self, duration_ns: int, steady_ns: float, sweep_ns: float) -> None:
+        """Book what an interval cost, and set the next one.
+
+        Args:
+            duration_ns: How long it took.
+            steady_ns: CPU and tax of everything but sweeps.
+            sweep_ns: CPU and tax of sweeps.
+        """
+        mean = steady_ns if self._cost_ns is None else self._cost_ns
+        self._cost_ns = mean + _SMOOTHING * (steady_ns - mean)
+        if self._first_sweep_pages <= 0 or sweep_ns == 0:
+            self._sweep_share += _SMOOTHING * (sweep_ns / duration_ns - self._sweep_share)
+        free = max(_USE * self._share - self._sweep_share, 0.25 * self._share)
+        wanted_ns = min(self._cost_ns / free, _LONGEST_NS)
+        if self._pinned:
+            self._adapt_probes(wanted_ns / self.aggregation_ns)
+            return
+        if abs(wanted_ns / self.aggregation_ns - 1) > _HYSTERESIS:
+            step = min(max(wanted_ns / self.aggregation_ns, 1 / _STEP), _STEP)
+            self.aggregation_ns = max(round(self.aggregation_ns * step), self._shortest_ns)
+        if self.aggregation_ns == self._shortest_ns:
+            self._adapt_probes(wanted_ns / self.aggregation_ns)
+        else:
+            self._probes = _USUAL_PROBES
+
+    def _adapt_probes(self, load: float) -> None:
+        """More probes where there is budget left, fewer where it is overdrawn; `load` is cost / budget."""
+        if load > 1 + _HYSTERESIS:
+            self._probes = max(self._probes * 0.8, _FEWEST_PROBES)
+        elif load < 1 - 2 * _HYSTERESIS:
+            self._probes = min(self._probes * 1.1, _MOST_PROBES)
