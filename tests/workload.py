@@ -12,6 +12,8 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -72,18 +74,18 @@ class Workload:
         with self._arrived:
             return [event for event in self._events if event["event"] == kind]
 
-    def wait_for(self, kind: str, *, after: int = 0, timeout_s: float = 30) -> Event:
-        """The first event of this kind among those from number `after` on, as soon as it is there.
+    def wait_for(self, kind: str, *, number: int = 1, timeout_s: float = 30) -> Event:
+        """The first event of this kind, or the `number`th, as soon as it is there.
 
         Raises:
             WorkloadError: It ended, or said nothing of the kind in time.
         """
-        return self._wait(lambda event: event["event"] == kind, kind, after, timeout_s)
-
-    def _wait(self, wanted: Any, words: str, after: int, timeout_s: float) -> Event:
         def found() -> Event | None:
-            return next((event for event in self._events[after:] if wanted(event)), None)
+            of_kind = (event for event in self._events if event["event"] == kind)
+            return next(islice(of_kind, number - 1, None), None)
+        return self._wait(found, kind, timeout_s)
 
+    def _wait(self, found: Callable[[], Event | None], words: str, timeout_s: float) -> Event:
         with self._arrived:
             self._arrived.wait_for(lambda: found() is not None or self._is_silent, timeout_s)
             event = found()
@@ -105,7 +107,7 @@ class Workload:
             self.process.stdin.flush()
         except BrokenPipeError:
             raise WorkloadError(f"{self.name} ended before {line!r}") from None
-        answer = self._wait(lambda _: True, line, said, timeout_s)
+        answer = self._wait(lambda: next(iter(self._events[said:]), None), line, timeout_s)
         if answer["event"] == "error":
             raise WorkloadError(f"{self.name}: {line!r}: {answer['message']}")
         return answer
