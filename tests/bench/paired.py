@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Paired comparison: the same program, in the same run, with and without something."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from workload import Event
+
+_RESAMPLES = 10_000
+
+
+class Change(NamedTuple):
+    """Mean change of paired measurements with their 95 % confidence interval, as fractions of 1."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+    def __str__(self) -> str:
+        """`-0.21 % (95 % of -0.50 to +0.07 %, 20 pairs)`."""
+        return (f"{self.mean * 100:+.2f} % (95 % confidence: {self.low * 100:+.2f} to {self.high * 100:+.2f} %, "
+                f"{self.pairs} pairs)")
+
+
+def paired_change(without: Sequence[float], with_it: Sequence[float], seed: int = 1) -> Change:
+    """How much `with_it` differs from `without`, pair by pair; the interval is a percentile bootstrap over pairs.
+
+    Raises:
+        ValueError: The two are not of equal length, or there are fewer than two pairs.
+    """
+    before, after = np.asarray(without, float), np.asarray(with_it, float)
+    if before.shape != after.shape or len(before) < 2:
+        raise ValueError("a paired comparison needs at least two whole pairs")
+    ratios: npt.NDArray[np.float64] = after / before - 1
+    picks = np.random.default_rng(seed).integers(len(ratios), size=(_RESAMPLES, len(ratios)))
+    low, high = np.percentile(ratios[picks].mean(axis=1), (2.5, 97.5))
+    return Change(float(ratios.mean()), float(low), float(high), len(ratios))
+
+
+def rate_between(slices: Sequence[Event], start_ns: int, end_ns: int, per: str = "") -> float:
+    """Operations a second over the slices that lie wholly between two times.
+
+    Args:
+        slices: What a workload said.
+        start_ns: CLOCK_MONOTONIC.
+        end_ns: CLOCK_MONOTONIC.
+        per: Name of the time to divide by, such as `busy_ns`; the slices' own length without it.
+
+    Raises:
+        ValueError: There is no such slice.
+    """
+    inside = [part for part in slices if start_ns <= part["start_ns"] and part["end_ns"] <= end_ns]
+    spent_ns = sum(part[per] if per else part["end_ns"] - part["start_ns"] for part in inside)
+    if not spent_ns:
+        raise ValueError("the workload said nothing of this time")
+    return float(sum(part["operations"] for part in inside)) * 1e9 / float(spent_ns)
+
+
+def rates_in_parts(slices: Sequence[Event], start_ns: int, end_ns: int, parts: int, per: str = "") -> list[float]:
+    """`rate_between` of each of so many equal parts."""
+    edges = [start_ns + (end_ns - start_ns) * part // parts for part in range(parts + 1)]
+    return [rate_between(slices, first_ns, last_ns, per) for first_ns, last_ns in pairwise(edges)]
