@@ -16,6 +16,7 @@ from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.target import Target
 from pagepulse.kernel.usage import Waiter, cpu_ns, rss_peak_bytes
 from pagepulse.model.engine import Engine, EngineOptions, Work
+from pagepulse.model.memory import PAGE
 from pagepulse.model.snapshot import Cost, Snapshot
 from pagepulse.policy.budget import Budget
 
@@ -47,6 +48,8 @@ class Totals:
     snapshots: int = 0
     tax_ns: float = 0.0
     dropped: int = 0
+    returned_bytes: int = 0
+    """Of what was paged out by us: fetched back by the target."""
     faults: int = 0
     unclearable_bytes: int = 0
     probes: list[str] = field(default_factory=list)
@@ -169,8 +172,19 @@ class Monitor:
         totals.snapshots += 1
         totals.tax_ns += tax_ns + sweep_tax_ns
         totals.dropped += snapshot.dropped
+        totals.returned_bytes += (work.pages_returned + swept.pages_returned) * PAGE
         totals.unclearable_bytes = snapshot.unclearable_bytes
         return replace(snapshot, cost=Cost(spent_ns, round(tax_ns + sweep_tax_ns)))
+
+    def leave_out(self, spent_ns: int) -> None:
+        """CPU time that was no monitoring (an action) does not count against the budget."""
+        self._cpu_ns += spent_ns
+
+    def count_returned(self) -> int:
+        """Bytes paged out by us that came back until now: looked up, not remembered."""
+        self.engine.look_for_returned()
+        self.totals.returned_bytes += self.engine.take_work().pages_returned * PAGE
+        return self.totals.returned_bytes
 
     def _tax_ns(self, work: Work) -> float:
         """What the target paid: a flush for each range that was cleared, and the pages that it touched again."""

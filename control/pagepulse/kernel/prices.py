@@ -15,7 +15,7 @@ from pagepulse.kernel.syscalls import MADV_COLD, MADV_NOHUGEPAGE, madvise, proce
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW
 from pagepulse.policy.budget import Prices
 
-_SIZE = 16 * CHUNK
+_SIZE = 4 * CHUNK
 _REPEATS = 5
 
 
@@ -38,7 +38,7 @@ def _measure(reader: Reader, pidfd: int, start: int, pages: np.ndarray[tuple[int
     own = reader.identity(pidfd)
     windows = start + np.arange(_SIZE // WINDOW, dtype=np.uint64) * np.uint64(WINDOW)
     whole = np.array([[start, _SIZE]], np.uint64)
-    # The same pages once as one range, once as 128 ranges: the difference is the price of a range.
+    # The same pages once as one range, once as 32 ranges: the difference is the price of a range.
     parts = np.column_stack((windows, np.full(len(windows), WINDOW, np.uint64)))
 
     def touch() -> None:

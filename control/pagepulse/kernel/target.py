@@ -17,7 +17,7 @@ from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.syscalls import IOVECS_PER_CALL, MADV_COLD, process_madvise
-from pagepulse.model.memory import CHUNK, Addresses, ClearResult, Mapping, Masks, WindowRead
+from pagepulse.model.memory import CHUNK, PAGE, Addresses, ClearResult, Mapping, Masks, PageBits, WindowRead
 
 _GIB = 1 << 30
 
@@ -87,6 +87,22 @@ class Target:
             return read._replace(young=(read.young | masks) & read.present)
         return read
 
+    def read_pages(self, start: int, end: int) -> PageBits:
+        """The accessed bits of every page of a range.
+
+        Args:
+            start: A multiple of PAGE.
+            end: A multiple of PAGE.
+
+        Raises:
+            TargetGone: It exited or became another program.
+        """
+        first = start // CHUNK * CHUNK
+        parts = [_page_bits(copy.entries, copy.parents)
+                 for copy in self._reader.page_tables(self.process.pidfd, first, end, self.identity)]
+        chosen = slice((start - first) // PAGE, (end - first) // PAGE)
+        return PageBits(start, *(np.concatenate(columns)[chosen] for columns in zip(*parts, strict=True)))
+
     def clear(self, ranges: Addresses) -> ClearResult:
         """Clear accessed bits by MADV_COLD. A range that the kernel refuses is skipped, and its mapping remembered."""
         calls = refused = 0
@@ -120,6 +136,19 @@ class Target:
         """Of the pages that were young right after a clear, those that the kernel skipped."""
         return self._flags.skipped(addresses, masks)
 
+    def check_identity(self) -> None:
+        """Make sure, before something is done to it, that the target is still the program that was watched.
+
+        Raises:
+            TargetGone: It exited or became another program.
+        """
+        if self._reader.identity(self.process.pidfd) != self.identity:
+            raise TargetGone("the target has become another program (exec)")
+
+    def is_anonymous(self, address: int) -> bool:
+        """Whether the mapping at this address has no file behind it, as far as the last look at the mappings tells."""
+        return any(m.anonymous for m in self._mappings if m.start <= address < m.end)
+
     def rss_bytes(self) -> int:
         """Resident memory."""
         return self.process.rss_bytes()
@@ -127,6 +156,17 @@ class Target:
     def close(self) -> None:
         """Let go of the target; it goes on."""
         self._flags.close()
+
+
+def _page_bits(entries: Masks, parents: Masks) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Present, young and huge, shape (n * 512,) each, of n page tables. One that was replaced meanwhile is absent."""
+    lost = parents == np.uint64(layout.PARENT_LOST)
+    leaf = ((parents & np.uint64(layout.LEAF)) != 0) & ~lost
+    table = ((parents & np.uint64(layout.PRESENT)) != 0) & ~leaf & ~lost
+    accessed = np.uint64(layout.ACCESSED)
+    present = ((entries & np.uint64(layout.PRESENT | layout.PROTNONE)) != 0) & table[:, None] | leaf[:, None]
+    young = np.where(leaf[:, None], ((parents & accessed) != 0)[:, None], (entries & accessed) != 0) & present
+    return present.reshape(-1), young.reshape(-1), np.repeat(leaf, layout.TABLE_ENTRIES)
 
 
 def _is_populated(entries: Masks, parents: Masks) -> npt.NDArray[np.bool_]:

@@ -46,6 +46,8 @@ class Work:
     pages_cleared: int = 0
     pages_retouched: int = 0
     """Cleared pages that the target had to mark young again."""
+    pages_returned: int = 0
+    """Pages that we had paged out and that the target fetched back."""
     windows_read: int = 0
     windows_lost: int = 0
 
@@ -186,6 +188,14 @@ class Engine:
         self._hinted = addresses
         return not bool(np.isin(addresses // np.uint64(CHUNK) * np.uint64(CHUNK), self._chunks).all())
 
+    def evicted(self, runs: Addresses) -> None:
+        """Pages were paged out: shape (n, 2), start and end. From now on their return is counted."""
+        self.windows.mark_evicted(runs)
+
+    def look_for_returned(self) -> None:
+        """Read every window from which something was paged out, for a last count of what came back."""
+        self._read(np.flatnonzero(self.windows.evicted != 0))
+
     def take_work(self) -> Work:
         """What was done since this was last asked."""
         work, self.work = self.work, Work()
@@ -215,6 +225,7 @@ class Engine:
         observation = self.windows.observe(chosen, read)
         self.work.windows_read += len(chosen)
         self.work.windows_lost += observation.lost
+        self.work.pages_returned += int(popcount(observation.returned).sum())
         return observation
 
     def _clear(self, chosen: Indices) -> None:

@@ -54,6 +54,17 @@ class WindowRead(NamedTuple):
     """CLOCK_MONOTONIC after the read."""
 
 
+class PageBits(NamedTuple):
+    """The accessed bits of a contiguous range, page by page: shape (n,) each."""
+
+    start: int
+    """Address of the first page."""
+    present: npt.NDArray[np.bool_]
+    young: npt.NDArray[np.bool_]
+    huge: npt.NDArray[np.bool_]
+    """Mapped by a 2 MiB or 1 GiB entry, whose one accessed bit is that of all its pages."""
+
+
 class ClearResult(NamedTuple):
     """What became of one request to clear accessed bits."""
 

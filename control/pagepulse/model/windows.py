@@ -35,10 +35,14 @@ from pagepulse.model.memory import (
 Indices = npt.NDArray[np.intp]
 Counts = npt.NDArray[np.int64]
 
+NEVER_IDLE_NS = np.iinfo(np.int64).max
+"""Since when a page is idle that was not seen clear since its last touch."""
+
 ALL_PAGES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "refused": "u8", "huge": "?",
-          "cleared_ns": "i8", "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "hits": "f4", "trials": "f4"}
+          "evicted": "u8", "cleared_ns": "i8", "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "hits": "f4",
+          "trials": "f4"}
 
 
 def popcount(masks: Masks) -> Counts:
@@ -57,6 +61,8 @@ class Observation(NamedTuple):
     """Of those: when the window was read before; a woken page was touched after that."""
     young: Masks
     """Of those: all resident young pages, shape (m,)."""
+    returned: Masks
+    """Of those: pages that we had paged out and that are resident again, shape (m,)."""
     taken_ns: int
     """When the read was taken."""
     lost: int
@@ -82,6 +88,8 @@ class Windows:
     """Seen clear at least once."""
     refused: Masks
     """The kernel will not clear them."""
+    evicted: Masks
+    """Paged out by us, and not resident again since."""
     huge: npt.NDArray[np.bool_]
     cleared_ns: Counts
     settled_ns: Counts
@@ -154,6 +162,8 @@ class Windows:
         fresh = present & ~young & ~watched
         watched &= present & ~young
         since_ns = self.read_ns[index]
+        returned = self.evicted[index] & present
+        self.evicted[index] &= ~returned
         self.present[index] = present
         self.settled[index] &= watched
         self.watched[index] = watched
@@ -163,7 +173,7 @@ class Windows:
         if fresh.any():
             some = fresh != 0
             self._start_watching(index[some], fresh[some], read.taken_ns)
-        return Observation(index, woken, since_ns, young, read.taken_ns, int(lost.sum()))
+        return Observation(index, woken, since_ns, young, returned, read.taken_ns, int(lost.sum()))
 
     def _start_watching(self, index: Indices, fresh: Masks, now_ns: int) -> None:
         """Watch pages that were just seen clear; keep the idle time of the older ones as well as two layers can."""
@@ -177,6 +187,22 @@ class Windows:
         self.known[index] |= fresh
         self.cleared_ns[index] = now_ns
 
+    def mark_evicted(self, runs: Addresses) -> None:
+        """Remember pages that were paged out, to see them return.
+
+        Args:
+            runs: Shape (n, 2): start and end of each run of pages, sorted.
+        """
+        if not len(runs) or not len(self):
+            return
+        counts = ((runs[:, 1] - runs[:, 0]) // np.uint64(PAGE)).astype(np.int64)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        pages = np.repeat(runs[:, 0], counts) + within.astype(np.uint64) * np.uint64(PAGE)
+        owner = np.searchsorted(self.first, pages, side="right") - 1
+        inside = (owner >= 0) & (pages < self.last[owner])
+        owner, pages = owner[inside], pages[inside]
+        np.bitwise_or.at(self.evicted, owner, np.uint64(1) << ((pages - self.tile[owner]) // np.uint64(PAGE)))
+
     def idle_bytes(self, edges_ns: Sequence[int], now_ns: int) -> tuple[int, ...]:
         """Bytes not touched for at least each of these times; for 0, everything that is known."""
         settled = np.bitwise_count(self.settled)
@@ -187,14 +213,28 @@ class Windows:
             settled[self.settled_ns <= now_ns - edge].sum(dtype=np.int64)
             + recent[self.cleared_ns <= now_ns - edge].sum(dtype=np.int64))) for edge in edges_ns)
 
-    def idle_since_ns(self, index: Indices) -> npt.NDArray[np.int64]:
-        """Since when each page is known to be untouched, shape (n, 64); the far future where it is not known."""
+    def idle_since_ns(self, start: int, end: int) -> npt.NDArray[np.int64]:
+        """Since when each page of a range is known to be untouched; the far future where that is not known.
+
+        Args:
+            start: A multiple of PAGE.
+            end: A multiple of PAGE.
+
+        Returns:
+            Shape ((end - start) / PAGE,).
+        """
+        first = np.uint64(start // WINDOW * WINDOW)
+        since = np.full(-(-(end - int(first)) // WINDOW) * WINDOW_PAGES, NEVER_IDLE_NS)
+        low, high = np.searchsorted(self.tile, first), np.searchsorted(self.tile, np.uint64(end))
+        index = np.arange(low, high)
         bits = np.uint64(1) << np.arange(WINDOW_PAGES, dtype=np.uint64)
         settled = (self.settled[index, None] & bits) != 0
         watched = (self.watched[index, None] & bits) != 0
-        never = np.iinfo(np.int64).max
-        return np.where(settled, self.settled_ns[index, None],
-                        np.where(watched, self.cleared_ns[index, None], never))
+        known = np.where(settled, self.settled_ns[index, None], self.cleared_ns[index, None])
+        pages = ((self.tile[index] - first) // np.uint64(PAGE)).astype(np.int64)[:, None] + np.arange(WINDOW_PAGES)
+        since[pages[watched]] = known[watched]
+        offset = (start - int(first)) // PAGE
+        return since[offset : offset + (end - start) // PAGE]
 
 
 def _page_masks(tile: Addresses, first: Addresses, last: Addresses) -> Masks:

@@ -18,9 +18,6 @@ from pagepulse.policy.match import Mask, matches, shares
 from pagepulse.policy.quota import Usage, remaining_bytes
 from pagepulse.policy.scheme import Scheme
 
-NEVER_IDLE_NS = np.iinfo(np.int64).max
-"""`PageState.idle_since_ns` of a page that was never seen with a clear accessed bit: since when is not known."""
-
 _CHUNK_PAGES = CHUNK // PAGE
 
 

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Apply: schemes on snapshots. From what a region does to what is done to its pages, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pagepulse.kernel.actions import Actuator, Effect
+from pagepulse.kernel.usage import cpu_ns
+from pagepulse.model.engine import Engine
+from pagepulse.model.memory import CHUNK
+from pagepulse.model.snapshot import Snapshot
+from pagepulse.monitor import Monitor
+from pagepulse.policy.decide import Candidate, PageState, candidates, cold_runs, due
+from pagepulse.policy.quota import Usage, charged, remaining_bytes
+from pagepulse.policy.result import SchemeResult
+from pagepulse.policy.scheme import Scheme
+
+_PIECE = 128 * CHUNK  # a candidate is read and treated so much at a time: its pages' ages take 512 KiB then
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where a scheme stands."""
+
+    scheme: Scheme
+    usage: Usage
+    result: SchemeResult
+    applied_ns: int | None = None
+
+
+class Applier:
+    """Applies schemes to a monitored target.
+
+    Args:
+        monitor: Watches the target.
+        schemes: In the order in which they are applied.
+        announce: Given in a dry run: called with the text of each call instead of making it.
+    """
+
+    def __init__(self, monitor: Monitor, schemes: Sequence[Scheme], announce: Callable[[str], None] | None) -> None:
+        self._monitor = monitor
+        self._announce = announce
+        now_ns = monitor.target.now_ns()
+        self._progress = [_Progress(s, Usage(now_ns), SchemeResult(s.name, s.action)) for s in schemes]
+
+    @property
+    def results(self) -> list[SchemeResult]:
+        """What each scheme did so far."""
+        return [progress.result for progress in self._progress]
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Apply the schemes that are due.
+
+        Raises:
+            TargetGone: The target exited or became another program.
+        """
+        for progress in self._progress:
+            if due(progress.scheme, progress.applied_ns, snapshot.end_ns):
+                progress.applied_ns = snapshot.end_ns
+                self._apply(progress, snapshot)
+
+    def _apply(self, progress: _Progress, snapshot: Snapshot) -> None:
+        for candidate in candidates(progress.scheme, snapshot, progress.usage):
+            if not progress.scheme.acts:
+                progress.result += SchemeResult(progress.scheme.name, progress.scheme.action,
+                                                tried_bytes=candidate.present_bytes,
+                                                applied_bytes=candidate.present_bytes)
+                continue
+            for start in range(candidate.start // _PIECE * _PIECE, candidate.end, _PIECE):
+                left = remaining_bytes(progress.scheme, progress.usage, snapshot.end_ns)
+                if left is not None and left < 1:
+                    return
+                self._treat(progress, candidate, max(start, candidate.start), min(start + _PIECE, candidate.end), left)
+
+    def _treat(self, progress: _Progress, candidate: Candidate, start: int, end: int, left: int | None) -> None:
+        """Act on the cold pages of one piece of a candidate."""
+        begun_ns = cpu_ns()
+        now_ns = self._monitor.target.now_ns()
+        runs = cold_runs(candidate, self._pages(start, end), now_ns, left)
+        if not len(runs):
+            return
+        effect = Actuator(self._monitor.target, self._announce).act(progress.scheme.action, runs)
+        spent_ns = cpu_ns() - begun_ns
+        self._monitor.leave_out(spent_ns)
+        progress.usage = charged(progress.scheme, progress.usage, now_ns, size_bytes=effect.tried_bytes,
+                                 time_ns=spent_ns)
+        progress.result += _as_result(progress.scheme, effect)
+        for applied in effect.applied:
+            self._monitor.engine.evicted(applied)
+
+    def _pages(self, start: int, end: int) -> PageState:
+        engine: Engine = self._monitor.engine
+        bits = self._monitor.target.read_pages(start, end)
+        return PageState(bits.start, bits.present, bits.young, bits.huge, engine.windows.idle_since_ns(start, end))
+
+
+def _as_result(scheme: Scheme, effect: Effect) -> SchemeResult:
+    return SchemeResult(scheme.name, scheme.action, effect.tried_bytes, effect.applied_bytes, effect.calls,
+                        effect.errors, effect.reasons)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Actions: the one place that changes a target's memory for a scheme. `--dry-run` prints what it would call, from here.
+
+What a call returns says little: PAGEOUT without swap succeeds and does nothing. So every page is read again afterwards,
+and what is counted is what was seen to happen.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from pagepulse.errors import TargetGone
+from pagepulse.kernel.host import swap_free_bytes
+from pagepulse.kernel.syscalls import IOVECS_PER_CALL, MADV_COLD, MADV_PAGEOUT, process_madvise
+from pagepulse.kernel.target import Target
+from pagepulse.model.memory import PAGE, Addresses
+from pagepulse.units import format_size
+
+ADVICE = {"cold": MADV_COLD, "pageout": MADV_PAGEOUT}
+"""Actions of schemes that are calls -> advice of process_madvise(2)."""
+
+_NAMES = {MADV_COLD: "MADV_COLD", MADV_PAGEOUT: "MADV_PAGEOUT"}
+_BYTES_PER_CALL = 8 << 20  # the mmap lock is held through a call: keep that short
+
+
+@dataclass(slots=True)
+class Effect:
+    """What one application of an action came to. Reasons and `applied_bytes` add up to `tried_bytes`."""
+
+    tried_bytes: int = 0
+    applied_bytes: int = 0
+    calls: int = 0
+    errors: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    applied: list[Addresses] = field(default_factory=list)
+    """Runs of pages, shape (n, 2) each, that were seen to be gone."""
+
+    def leave(self, reason: str, size_bytes: int) -> None:
+        """Book bytes on which the action had no effect."""
+        if size_bytes:
+            self.reasons[reason] = self.reasons.get(reason, 0) + size_bytes
+
+
+class Actuator:
+    """Applies actions to a target.
+
+    Args:
+        target: The target.
+        announce: Given in a dry run: called with each call's text instead of making the call.
+    """
+
+    def __init__(self, target: Target, announce: Callable[[str], None] | None = None) -> None:
+        self._target = target
+        self._announce = announce
+
+    def act(self, action: str, runs: Addresses) -> Effect:
+        """Apply an action to runs of pages, and look at what happened.
+
+        Args:
+            action: A key of ADVICE.
+            runs: Shape (n, 2), start and end, sorted; multiples of PAGE.
+
+        Raises:
+            TargetGone: The target exited or became another program.
+        """
+        effect = Effect()
+        for batch in _batches(runs):
+            self._call(ADVICE[action], batch, effect)
+        return effect
+
+    def _call(self, advice: int, runs: Addresses, effect: Effect) -> None:
+        """The one function that makes the call, or says that it would."""
+        sizes = runs[:, 1] - runs[:, 0]
+        size_bytes = int(sizes.sum())
+        effect.calls += 1
+        effect.tried_bytes += size_bytes
+        if self._announce is not None:
+            self._announce(_in_words(self._target.process.pid, advice, runs))
+            effect.leave("dry run", size_bytes)
+            return
+        done = self._advise(advice, np.column_stack((runs[:, 0], sizes)), effect)
+        self._look(advice, runs, effect, refused_bytes=size_bytes - done)
+
+    def _advise(self, advice: int, iovecs: Addresses, effect: Effect) -> int:
+        self._target.check_identity()
+        try:
+            done = process_madvise(self._target.process.pidfd, np.ascontiguousarray(iovecs), advice)
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                raise TargetGone(f"process {self._target.process.pid} has exited") from None
+            effect.errors += 1
+            return 0
+        effect.errors += done < int(iovecs[:, 1].sum())
+        return done
+
+    def _look(self, advice: int, runs: Addresses, effect: Effect, refused_bytes: int) -> None:
+        """Count what happened: gone for PAGEOUT; for COLD what the kernel went through and does not skip."""
+        for start, end in runs.tolist():
+            bits = self._target.read_pages(start, end)
+            if advice == MADV_PAGEOUT:
+                gone = ~bits.present
+                effect.applied.append(_runs_of(gone, start))
+                left = int(np.count_nonzero(bits.present & ~bits.young)) * PAGE
+                effect.leave("touched meanwhile", int(np.count_nonzero(bits.young)) * PAGE)
+            else:
+                gone, left = bits.present, 0
+                effect.leave("unmapped meanwhile", int(np.count_nonzero(~bits.present)) * PAGE)
+            effect.applied_bytes += int(np.count_nonzero(gone)) * PAGE
+            if left:
+                effect.leave(self._why_left(start, refused_bytes), left)
+
+    def _why_left(self, address: int, refused_bytes: int) -> str:
+        if refused_bytes:
+            return "refused by the kernel"
+        if self._target.is_anonymous(address) and swap_free_bytes() < PAGE:
+            return "no swap space"
+        return "shared, or kept by the kernel"
+
+
+def _batches(runs: Addresses) -> list[Addresses]:
+    """Calls of at most IOVECS_PER_CALL runs and some _BYTES_PER_CALL; a longer run is cut."""
+    pieces: list[tuple[int, int]] = []
+    for start, end in runs.tolist():
+        # At multiples of the piece's size, so that no huge page is cut.
+        cuts = range((start // _BYTES_PER_CALL + 1) * _BYTES_PER_CALL, end, _BYTES_PER_CALL)
+        edges = [start, *cuts, end]
+        pieces += pairwise(edges)
+    batches: list[list[tuple[int, int]]] = []
+    filled = _BYTES_PER_CALL
+    for piece in pieces:
+        size = piece[1] - piece[0]
+        if filled + size > _BYTES_PER_CALL or len(batches[-1]) == IOVECS_PER_CALL:
+            batches.append([])
+            filled = 0
+        batches[-1].append(piece)
+        filled += size
+    return [np.array(batch, np.uint64) for batch in batches]
+
+
+def _runs_of(pages: np.ndarray[tuple[int], np.dtype[np.bool_]], start: int) -> Addresses:
+    edges = np.flatnonzero(np.diff(np.pad(pages, 1).astype(np.int8)))
+    return (np.uint64(start) + edges.astype(np.uint64) * np.uint64(PAGE)).reshape(-1, 2)
+
+
+def _in_words(pid: int, advice: int, runs: Addresses) -> str:
+    ranges = ", ".join(f"{start:#x}-{end:#x}" for start, end in runs.tolist())
+    size = format_size(int((runs[:, 1] - runs[:, 0]).sum()))
+    return f"process_madvise(pid {pid}, [{ranges}], {_NAMES[advice]}): {size}"
