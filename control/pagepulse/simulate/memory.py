@@ -178,7 +178,7 @@ class SimulatedMemory:
         return result
 
     def clear(self, ranges: Addresses) -> ClearResult:
-        """Clear the accessed bits of these ranges, shape (n, 2): start and end, in pages. They must not overlap.
+        """Clear the accessed bits of these ranges, shape (n, 2): start and end, multiples of PAGE.
 
         A range that is not mapped from end to end, or lies in an area that cannot be cleared, is refused.
         """
@@ -193,7 +193,7 @@ class SimulatedMemory:
             low, high = np.maximum(wanted[:, 0], area.start), np.minimum(wanted[:, 1], area.end)
             taken += np.maximum(high - low, 0)
         fine = (taken == wanted[:, 1] - wanted[:, 0]) & (taken > 0) & (wanted % PAGE == 0).all(axis=1)
-        starts, ends = wanted[fine, 0] // PAGE, wanted[fine, 1] // PAGE
+        starts, ends = _without_overlap(wanted[fine, 0] // PAGE, wanted[fine, 1] // PAGE)
         self._charge_clear(starts, ends)
         self._split_partly(starts, ends)
         self._ended_tax_ns += self._tax_of(self._clears.pieces(starts, ends))
@@ -256,6 +256,13 @@ class SimulatedMemory:
             here = np.flatnonzero(low < high)
             pages += expected_touched(area, low[here] - area.first, high[here] - area.first, after[here], self._now_ns)
         return pages * self.prices.retouch_ns
+
+
+def _without_overlap(starts: Pages, ends: Pages) -> tuple[Pages, Pages]:
+    """Ranges sorted by start, each cut to what none before it covers."""
+    covered = np.maximum.accumulate(np.append(0, ends))[:-1]
+    starts = np.maximum(starts, covered)
+    return starts[starts < ends], ends[starts < ends]
 
 
 def _inside(area: Area, first: Pages) -> Masks:

@@ -29,8 +29,9 @@ _LONG = 64  # windows, or huge pages, of a run: from there on it is quicker to g
 def truth_of(areas: Iterable[Area], from_ns: int, to_ns: int) -> Truth:
     """The truth over [from_ns, to_ns) for areas sorted by address: shape (n,), dtype TRUTH.
 
-    Where a huge page maps the memory its 2 MiB are touched together. Expected values are exact, but for a stride in
-    phases, whose pages are taken as drawn anew in each phase.
+    Where a huge page maps the memory its 2 MiB are touched together. Pages that cannot be cleared are touched, too:
+    a monitor cannot know. Expected values are exact, but for a stride in phases, whose pages are taken as drawn anew
+    in each phase.
     """
     parts = [_area_truth(area, from_ns, to_ns) for area in areas if area.populated]
     return np.concatenate([np.zeros(0, TRUTH), *parts])

@@ -225,6 +225,13 @@ def test_ranges_that_are_unmapped_locked_or_ragged_are_refused_and_the_rest_is_c
     assert memory.unclearable(np.array([BASE + GIB], np.uint64), np.array([3], np.uint64)).tolist() == [3]
 
 
+def test_ranges_that_overlap_clear_what_they_cover():
+    memory = SimulatedMemory([area()])
+    edges = [(0, 10), (2, 5), (4, 12), (12, 12 + 3), (20, 21)]
+    memory.clear(np.array([[BASE + a * PAGE, BASE + b * PAGE] for a, b in edges], np.uint64))
+    assert read(memory, windows()[:1]).young.tolist() == [ALL ^ (2**15 - 1) ^ 2**20]
+
+
 def test_a_clear_takes_one_call_for_each_128_ranges():
     memory = SimulatedMemory([area(size=GIB)])
     assert memory.clear(whole(windows(size=129 * WINDOW))).calls == 2
