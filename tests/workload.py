@@ -8,6 +8,7 @@ with Workload("touch", "--area", "a:13MiB") as touch:
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -175,10 +176,20 @@ def status_bytes(pid: int, key: str) -> int:
     raise KeyError(key)
 
 
+def major_faults(pid: int) -> int:
+    """Pages that a process had to wait for: they came back from swap, or from a file."""
+    return int(_stat(pid)[9])
+
+
 def cpu_ns(pid: int) -> int:
     """User and system time of a process; not of its children. To a clock tick, usually 10 ms."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // 100)
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third on; the second, the name, may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def now_ns() -> int:

@@ -2,7 +2,7 @@
 /*
  * office: a working day in little, for the demo. Memory in three places, each used in its own way:
  *
- *     hot     96 MiB     random records are updated all the time, at a steady rate: a page some 20 times a second
+ *     hot     96 MiB     random records are updated all the time, at a steady rate: a page some 80 times a second
  *     warm   192 MiB     every page is visited once in 2 s, one after the other
  *     idle   800 MiB     filled at the start and then left alone. At SIGUSR1 a part of it is read once: the old file
  *                        that somebody wants after all
@@ -23,7 +23,7 @@
 #define RECORD 8                 /* words: one cache line */
 #define TICK_NS 1000000ULL
 #define SLICE_NS 250000000ULL
-#define HOT_PER_TICK 500
+#define HOT_PER_TICK 2000 /* far fewer, and waking up would cost more than the work */
 #define WARM_PERIOD_TICKS 2000
 
 struct area {
