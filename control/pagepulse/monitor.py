@@ -86,7 +86,7 @@ class Monitor:
         self._budget = Budget(options.budget, options.aggregation_ns, self.prices, pinned=options.pinned)
         self.target, self.engine = self._open()
         self.totals = Totals(time.monotonic_ns(), cpu_ns(), probes=probes.attached)
-        self._update_due_ns = self._updated_ns = 0
+        self._update_due_ns = self._updated_ns = self._new_ns = 0
         self._cpu_ns = cpu_ns()
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
 
@@ -130,7 +130,8 @@ class Monitor:
         limits = budget.limits(len(engine.windows))
         before_ns = cpu_ns()
         engine.sweep(limits.sweep_pages)
-        swept, sweep_ns = engine.take_work(), cpu_ns() - before_ns
+        swept, sweep_ns = engine.take_work(), cpu_ns() - before_ns + self._new_ns
+        self._new_ns = 0
         budget.swept(swept.pages_cleared)
         if engine.begin(limits.probes):
             for tick in _TICKS:
@@ -149,8 +150,12 @@ class Monitor:
             return
         before_ns = cpu_ns()
         pause_ns = self._options.update_ns
-        if not self.engine.update():  # news are paid for by the sweep; the plain look must not eat the budget
-            pause_ns = max(pause_ns, int((cpu_ns() - before_ns) / (_UPDATE_SHARE * self._options.budget)))
+        is_new = self.engine.update()
+        spent_ns = cpu_ns() - before_ns
+        if is_new:  # getting to know new memory is paid for as sweeps are
+            self._new_ns += spent_ns
+        else:
+            pause_ns = max(pause_ns, int(spent_ns / (_UPDATE_SHARE * self._options.budget)))
         self._updated_ns = now_ns
         self._update_due_ns = now_ns + pause_ns - self._options.aggregation_ns // 2
 

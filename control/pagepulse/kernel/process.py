@@ -65,7 +65,8 @@ class Process:
     def command_line(self) -> list[str]:
         """Program and arguments; empty where the process hides them or has exited."""
         try:
-            words = (self._dir / "cmdline").read_bytes().split(b"\0")[:-1]
+            # A process that writes a title of its own (redis, postgres) leaves a tail of zeroes.
+            words = (self._dir / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
         except OSError:
             return []
         return [word.decode(errors="replace") for word in words]

@@ -186,7 +186,9 @@ class Engine:
             Whether any of them lies where no memory was known yet: it is time for an update.
         """
         self._hinted = addresses
-        return not bool(np.isin(addresses // np.uint64(CHUNK) * np.uint64(CHUNK), self._chunks).all())
+        chunks = addresses // np.uint64(CHUNK) * np.uint64(CHUNK)
+        position = np.minimum(np.searchsorted(self._chunks, chunks), max(len(self._chunks) - 1, 0))
+        return len(self._chunks) == 0 or bool((self._chunks[position] != chunks).any())
 
     def evicted(self, runs: Addresses) -> None:
         """Pages were paged out: shape (n, 2), start and end. From now on their return is counted."""
@@ -379,18 +381,33 @@ class Engine:
             self._set_regions(merged)
 
     def _split_points(self, regions: Rows) -> Addresses:
+        """Where regions should be cut: behind the window where their two parts disagree most, if they do."""
         room = self.options.max_regions - len(regions)
         windows = self.windows
         if room <= 0 or not len(windows):
             return np.empty(0, np.uint64)
-        owner = np.searchsorted(regions["start"], windows.first, side="right") - 1
-        first = np.flatnonzero(np.concatenate(([True], owner[1:] != owner[:-1])))
-        rank = np.cumsum(np.concatenate(([0], owner[1:] != owner[:-1])))
+        owner = np.maximum(np.searchsorted(regions["start"], windows.first, side="right") - 1, 0)
         dirty = np.bitwise_count(windows.dirty()) * _DENSITY_WEIGHT
         present = np.bitwise_count(windows.present & ~windows.refused) * _DENSITY_WEIGHT
-        gains = (split_gains(dirty, present, first, rank)
-                 + split_gains(windows.hits.astype(float), windows.trials.astype(float), first, rank))
+        # Most regions are all idle or all touched: there is nothing to look for in them.
+        mixed = np.flatnonzero((_is_mixed(dirty, present, owner, len(regions))
+                                | _is_mixed(windows.hits, windows.trials, owner, len(regions)))[owner])
+        if not len(mixed):
+            return np.empty(0, np.uint64)
+        first = np.flatnonzero(np.concatenate(([True], owner[mixed[1:]] != owner[mixed[:-1]])))
+        rank = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(mixed))))
+        gains = (split_gains(dirty[mixed], present[mixed], first, rank)
+                 + split_gains(windows.hits[mixed].astype(float), windows.trials[mixed].astype(float), first, rank))
         best = np.maximum.reduceat(gains, first)
         behind = np.flatnonzero((gains == best[rank]) & (gains > SPLIT_ABOVE))
         _, one_each = np.unique(rank[behind], return_index=True)
-        return windows.first[behind[one_each][:room] + 1]
+        cuts: Addresses = windows.first[mixed[behind[one_each]][:room] + 1]
+        return cuts
+
+
+def _is_mixed(hits: npt.NDArray[np.floating], trials: npt.NDArray[np.floating], owner: Indices,
+              count: int) -> npt.NDArray[np.bool_]:
+    """Regions in which some trials hit and some did not, shape (count,)."""
+    total_hits, total = np.bincount(owner, hits, count), np.bincount(owner, trials, count)
+    mixed: npt.NDArray[np.bool_] = (total_hits > 0) & (total_hits < total)
+    return mixed

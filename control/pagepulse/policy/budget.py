@@ -18,7 +18,8 @@ _STEP = 1.5  # the interval changes by at most this factor at once
 _LONGEST_NS = 10_000_000_000
 _SWEEP_SHARE = 0.25  # of the budget, once the target is known
 _FIRST_SWEEP_NS = 200_000_000  # getting to know a target: some 10 GiB at 62 ns a page
-_SWEEP_AT_ONCE_NS = 10_000_000  # in one interval
+_FIRST_SWEEP_SHARE = 0.1  # of a CPU, until then
+_WARM_UP_NS, _FIRST_SWEEP_ENDS_NS = 3_000_000_000, 10_000_000_000  # a quick picture is worth more than the budget
 _PATROL_NS = 2_000_000_000  # a round over all watched windows should take this long
 _PATROL_AT_LEAST, _PATROL_AT_ONCE = 512, 2048  # windows in one interval
 _FEWEST_PROBES, _USUAL_PROBES, _MOST_PROBES = 2, 16, 64
@@ -55,6 +56,7 @@ class Budget:
         self._probes = float(_USUAL_PROBES)
         self._cost_ns: float | None = None
         self._sweep_share = 0.0
+        self._age_ns = 0
         self._first_sweep_pages = _FIRST_SWEEP_NS / prices.page_clear_ns
 
     def limits(self, windows: int) -> Limits:
@@ -67,7 +69,8 @@ class Budget:
         page_ns = self._prices.page_clear_ns + self._prices.retouch_ns
         pages = _SWEEP_SHARE * self._share * self.aggregation_ns / page_ns
         if self._first_sweep_pages > 0:
-            pages = max(pages, min(self._first_sweep_pages, _SWEEP_AT_ONCE_NS / self._prices.page_clear_ns))
+            at_once = _FIRST_SWEEP_SHARE * self.aggregation_ns / self._prices.page_clear_ns
+            pages = max(pages, min(self._first_sweep_pages, at_once))
         return Limits(probes=round(self._probes), patrol=patrol, sweep_pages=int(pages))
 
     def swept(self, pages: int) -> None:
@@ -82,11 +85,15 @@ class Budget:
             steady_ns: CPU and tax of everything but sweeps.
             sweep_ns: CPU and tax of sweeps.
         """
+        self._age_ns += duration_ns
+        if self._age_ns < _WARM_UP_NS:
+            return
         mean = steady_ns if self._cost_ns is None else self._cost_ns
         self._cost_ns = mean + _SMOOTHING * (steady_ns - mean)
-        if self._first_sweep_pages <= 0 or sweep_ns == 0:
+        if self._age_ns > _FIRST_SWEEP_ENDS_NS:
+            self._first_sweep_pages = 0
             self._sweep_share += _SMOOTHING * (sweep_ns / duration_ns - self._sweep_share)
-        free = max(_USE * self._share - self._sweep_share, 0.25 * self._share)
+        free = max(_USE * self._share - self._sweep_share, 0.5 * self._share)
         wanted_ns = min(self._cost_ns / free, _LONGEST_NS)
         if self._pinned:
             self._adapt_probes(wanted_ns / self.aggregation_ns)
