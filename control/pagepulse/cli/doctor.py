@@ -14,7 +14,7 @@ from pagepulse.kernel.prices import calibrate
 from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.program import Programs
 from pagepulse.kernel.reader import Reader
-from pagepulse.policy.budget import Prices
+from pagepulse.model.prices import Prices
 from pagepulse.units import format_size
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.syscalls import MADV_COLD, MADV_NOHUGEPAGE, madvise, process_madvise
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW
-from pagepulse.policy.budget import Prices
+from pagepulse.model.prices import Prices
 
 _SIZE = 4 * CHUNK
 _REPEATS = 5

@@ -7,9 +7,8 @@ never shorter than what was asked for. Where the interval is pinned, the number 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pagepulse.model.plan import Limits
+from pagepulse.model.prices import Prices
 
 _USE = 0.85  # of the budget, so that a bad second stays inside
 _HYSTERESIS = 0.15  # changes of the interval smaller than this are left alone
@@ -23,18 +22,6 @@ _WARM_UP_NS, _FIRST_SWEEP_ENDS_NS = 3_000_000_000, 10_000_000_000  # a quick pic
 _PATROL_NS = 2_000_000_000  # a round over all watched windows should take this long
 _PATROL_AT_LEAST, _PATROL_AT_ONCE = 512, 2048  # windows in one interval
 _FEWEST_PROBES, _USUAL_PROBES, _MOST_PROBES = 2, 16, 64
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """What things cost on this machine, in nanoseconds; calibrated at start."""
-
-    window_read_ns: float
-    page_clear_ns: float
-    range_clear_ns: float
-    """Each range that is cleared costs this beside its pages; the flush interrupts the target for about as long."""
-    retouch_ns: float
-    """What the target pays when it first touches a page that was cleared."""
 
 
 class Budget:
