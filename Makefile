@@ -8,6 +8,7 @@ Q := $(if $(V),,@)
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # What Debian brings: BCC and libbpf (no kernel headers), the userspace headers BCC needs, a compiler for the workloads.
 PACKAGES := python3-bpfcc python3-venv libbpf1 linux-libc-dev libc6-dev gcc make
 WORKLOADS := $(patsubst tests/workloads/%.c,build/workloads/%,$(wildcard tests/workloads/*.c))
@@ -40,7 +41,7 @@ workloads: $(WORKLOADS)  ## Compile the programs with known access patterns that
 
 .PHONY: demo
 demo: setup workloads  ## Watch a program, draw its memory, give back what is idle (needs root; under 2 minutes)
-	$(Q)$(PYTHON) tests/demo/demo.py
+	$(Q)PYTHONPATH=tests $(PYTHON) -m demo.demo
 
 .PHONY: test
 test: setup workloads lint types  ## Everything that CI runs: lint, types, unit, contract and live tests (needs root)
@@ -48,7 +49,7 @@ test: setup workloads lint types  ## Everything that CI runs: lint, types, unit,
 
 .PHONY: bench
 bench: setup workloads  ## Measure speed, memory and overhead, and print tables
-	$(Q)$(PYTHON) tests/bench/bench.py
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.bench $(BENCH_ARGS)
 
 .PHONY: lint
 lint: setup  ## ruff: lint and formatting rules
@@ -61,6 +62,10 @@ types: setup  ## mypy --strict over the package
 .PHONY: format
 format: setup  ## Sort imports and mend what ruff can mend
 	$(Q)$(VENV)/bin/ruff check --fix control tests
+
+.PHONY: schema
+schema: setup  ## Generate schemes/scheme.schema.json from the scheme language
+	$(Q)$(PYTHON) -m pagepulse.policy.json_schema > schemes/scheme.schema.json
 
 .PHONY: clean
 clean:  ## Remove everything that was built here

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.command import CommandError, answer, show, start
+from bench.machine import OtherWork
 from bench.paired import paired_change, rates_in_parts
 from bench.truth import hot_found, newest
 from demo.swap import Swap, temporary_swap
 from pagepulse.model.memory import PAGE
-from pagepulse.units import format_size, format_time_ns
+from pagepulse.units import format_share, format_size, format_time_ns
 from workload import ROOT, Event, Workload, WorkloadError, major_faults, now_ns, resident_bytes, status_bytes
 
 SWAP_BYTES = 2 << 30
@@ -33,6 +34,8 @@ SETTLED_S = 5
 ROUNDS, REST_S, RUN_S = 3, 5, 13
 PARTS = 5
 """Pairs in each round: the rest and the run are cut into as many parts each."""
+NOISE = 0.03
+"""Share of the machine from which on other programs disturb a comparison."""
 SCHEMES = ROOT / "schemes" / "prcl.json"
 PLACE = ROOT / "build" / "demo"
 RECORDING = PLACE / "office.data"
@@ -133,7 +136,7 @@ def _reclaim(office: Workload, swap: Swap) -> None:
     _title(f"Give back what it does not use: {ROUNDS} rounds of {REST_S} s in peace, {RUN_S} s of pagepulse")
     rested: list[float] = []
     reclaimed: list[float] = []
-    first_bytes = resident_bytes(office.pid)
+    first_bytes, others = resident_bytes(office.pid), OtherWork(office.pid)
     for number in range(1, ROUNDS + 1):
         rested_ns, begun_ns, ended_ns = _round(office, number)
         slices = office.events("slice")
@@ -144,6 +147,8 @@ def _reclaim(office: Workload, swap: Swap) -> None:
          + (f"; {format_size(status_bytes(office.pid, 'VmSwap'))} of it in swap.{_compressed(swap)}"
             if swap.device else "."))
     _say(f"The program's own throughput with pagepulse at work: {paired_change(rested, reclaimed)}.")
+    if others.share() > NOISE:
+        _say(f"Other programs used {format_share(others.share())} of this machine meanwhile: do not trust that number.")
 
 
 def _compressed(swap: Swap) -> str:
