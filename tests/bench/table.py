@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Rows of results: what was measured, the goal beside it, and whether it is met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    measured: str
+    goal: str
+    is_met: bool
+
+
+def row_at_most(what: str, value: float, limit: float, unit: str) -> Row:
+    """A row that is met if the value is at most the limit."""
+    return Row(what, f"{value:.3g} {unit}", f"<= {limit:g} {unit}", value <= limit)
+
+
+def row_between(what: str, value: float, low: float, high: float, unit: str) -> Row:
+    """A row that is met if the value lies between both."""
+    return Row(what, f"{value:.4g} {unit}", f"{low:.4g} to {high:.4g} {unit}", low <= value <= high)
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """A sentence about all of them."""
+    missed = [row.what for row in rows if not row.is_met]
+    if not missed:
+        return f"All {len(rows)} goals are met."
+    return f"{len(rows) - len(missed)} of {len(rows)} goals are met. Missed: {'; '.join(missed)}."
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """For the terminal."""
+    widths = [max(len(row.what) for row in rows), max(len(row.measured) for row in rows),
+              max(len(row.goal) for row in rows)]
+    return "\n".join(f"{row.what:<{widths[0]}}  {row.measured:<{widths[1]}}  {row.goal:<{widths[2]}}  "
+                     f"{'met' if row.is_met else 'MISSED'}" for row in rows)
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """For a file."""
+    lines = ["| What | Measured | Goal | |", "|---|---|---|---|"]
+    lines += [f"| {row.what} | {row.measured} | {row.goal} | {'met' if row.is_met else '**missed**'} |" for row in rows]
+    return "\n".join(lines)
