@@ -58,7 +58,7 @@ def main() -> int:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. The workload has ended, and no swap of ours is left.")
+        print("\nInterrupted: the workload has ended.")
         return 130
     _say(f"That took {format_time_ns(now_ns() - begun_ns)}. The recording and the picture are in "
          f"{PLACE.relative_to(ROOT)}/.")

@@ -2,9 +2,11 @@
 """The demo's swap is gone after every way out, also after those on which no Python code runs."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +45,15 @@ def is_there(device: str) -> bool:
     return Path("/sys/block", Path(device).name).exists() or is_active(device)
 
 
-def wait_until_gone(device: str) -> bool:
+def wait_until(condition: Callable[[], bool]) -> bool:
     deadline = now_ns() + 20_000_000_000
-    while is_there(device) and now_ns() < deadline:
+    while not condition() and now_ns() < deadline:
         pass
-    return not is_there(device)
+    return condition()
+
+
+def wait_until_gone(device: str) -> bool:
+    return wait_until(lambda: not is_there(device))
 
 
 def page_out(pid: int, start: int, end: int) -> None:
@@ -104,3 +110,19 @@ def test_a_swap_that_cannot_be_made_gives_a_reason_instead(no_swap):
     with temporary_swap(-1) as swap:
         assert swap.device is None
         assert "Invalid argument" in swap.why
+
+
+def test_a_demo_that_is_killed_leaves_neither_its_swap_nor_its_workload():
+    with subprocess.Popen([sys.executable, "-m", "demo.demo"], stdout=subprocess.PIPE, text=True, cwd=TESTS) as demo:
+        assert demo.stdout is not None
+        said = ""
+        for line in demo.stdout:
+            said += line
+            if "tells us what it does" in line:
+                break
+        demo.kill()
+    pid = re.search(r"runs as process (\d+)", said)
+    device = re.search(r"made one of .* on (/dev/zram\d+)", said)
+    assert pid is not None
+    assert wait_until(lambda: not Path(f"/proc/{pid[1]}").exists())
+    assert device is None or wait_until_gone(device[1])  # None: the machine has swap of its own
