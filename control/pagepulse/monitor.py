@@ -20,7 +20,7 @@ from pagepulse.model.memory import PAGE
 from pagepulse.model.snapshot import Cost, Snapshot
 from pagepulse.policy.budget import Budget
 
-_TICKS = (1, 4)  # sampling intervals after the clear at which probes are read, beside the end of the interval
+_TICK_FACTOR = 4  # probes are read 1, 4, 16, ... sampling intervals after the clear, and at the end of the interval
 _UPDATE_SHARE = 0.3  # of the budget may go into looking for new mappings
 
 
@@ -105,7 +105,7 @@ class Monitor:
         end_ns = None if self._options.duration_ns is None else self.totals.begun_ns + self._options.duration_ns
         gc.collect()
         gc.freeze()  # what start-up made stays: no collector should walk over it ten times a second
-        while not waiter.is_over and (end_ns is None or time.monotonic_ns() < end_ns):
+        while not waiter.is_over and self._has_time(end_ns):
             try:
                 snapshot = self._interval(waiter, end_ns)
             except TargetGone as gone:
@@ -115,6 +115,13 @@ class Monitor:
                 continue
             if snapshot is not None:
                 yield snapshot
+
+    def _has_time(self, end_ns: int | None) -> bool:
+        """Whether another interval is worth beginning: half of one, or any time at all for the first."""
+        if end_ns is None:
+            return True
+        least_ns = self._budget.aggregation_ns // 2 if self.totals.snapshots else 0
+        return end_ns - time.monotonic_ns() > least_ns
 
     def _start_over(self, gone: TargetGone) -> None:
         """The target became another program: nothing that was known holds."""
@@ -134,10 +141,12 @@ class Monitor:
         self._new_ns = 0
         budget.swept(swept.pages_cleared)
         if engine.begin(limits.probes):
-            for tick in _TICKS:
-                if not waiter.wait_until(begun_ns + tick * self._options.sampling_ns):
+            after_ns = self._options.sampling_ns
+            while _TICK_FACTOR * after_ns < 2 * budget.aggregation_ns:
+                if not waiter.wait_until(begun_ns + after_ns):
                     return None
                 engine.tick()
+                after_ns *= _TICK_FACTOR
         finish_ns = begun_ns + budget.aggregation_ns
         if not waiter.wait_until(finish_ns if end_ns is None else min(finish_ns, end_ns)):
             return None

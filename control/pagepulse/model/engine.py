@@ -34,7 +34,8 @@ SPLIT_ABOVE = 20.0
 
 _DENSITY_WEIGHT = 1 / 8  # neighbouring pages are touched together: eight of them are about one independent witness
 _SLICE_WINDOWS = 32  # a sweep is read back each 8 MiB: later, hot pages would be young again
-_RESTRUCTURE_NS = 1_000_000_000  # regions are cut and merged this often, and at once when something changed
+_RESTRUCTURE_NEWS_NS, _RESTRUCTURE_NS = 200_000_000, 2_000_000_000  # regions are cut and merged this often
+_CUTS_A_ROUND = 4  # an idle island in busy memory takes two cuts
 _WAKE_READS = 4096  # windows read at once because a neighbour woke
 
 
@@ -217,7 +218,7 @@ class Engine:
         self._learn_from_probe(now_ns)
         result = self._estimate(now_ns)
         snapshot = self._snapshot(result, now_ns)
-        if self._is_news or now_ns - self._restructured_ns > _RESTRUCTURE_NS:
+        if now_ns - self._restructured_ns > (_RESTRUCTURE_NEWS_NS if self._is_news else _RESTRUCTURE_NS):
             self._restructure(result, now_ns)
         self._woken = np.zeros((2, len(self.regions)))
         return snapshot
@@ -350,7 +351,8 @@ class Engine:
 
     def _estimate(self, now_ns: int) -> Estimate:
         samples = (now_ns - self._begun_ns) / self.options.sampling_ns
-        regions, result = estimate(self.regions, self.windows, self._owner, self._woken, samples, now_ns)
+        regions, result = estimate(self.regions, self.windows, self._owner, self._woken, samples,
+                                   self.options.aggregation_ns / self.options.sampling_ns, now_ns)
         self.regions = regions
         return result
 
@@ -376,7 +378,11 @@ class Engine:
         options, regions = self.options, self.regions
         dirty, present = result.dirty * _DENSITY_WEIGHT, result.present * _DENSITY_WEIGHT
         merged = region_model.merge(regions, dirty, present, now_ns, options.min_regions, options.max_regions)
-        merged = region_model.split_at(merged, self._split_points(merged))
+        for _ in range(_CUTS_A_ROUND):
+            cuts = self._split_points(merged)
+            if not len(cuts):
+                break
+            merged = region_model.split_at(merged, cuts)
         if len(merged) != len(regions) or not np.array_equal(merged["start"], regions["start"]):
             self._set_regions(merged)
 

@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max_nr_accesses: float,
-             now_ns: int) -> tuple[Rows, Estimate]:
+             usual_nr_accesses: float, now_ns: int) -> tuple[Rows, Estimate]:
     """What each region did in the interval that ends now.
 
     Args:
@@ -49,7 +49,8 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
         owner: Region of each window.
         woken: Shape (2, n): watched pages found touched in this interval; and those of them expected to have been
             touched within it, not before.
-        max_nr_accesses: Sampling intervals in an aggregation interval.
+        max_nr_accesses: Sampling intervals in this aggregation interval.
+        usual_nr_accesses: Sampling intervals in the aggregation interval that was asked for: what ages compare.
         now_ns: Now.
 
     Returns:
@@ -76,10 +77,14 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
             + np.maximum(known_pages - dirty, 0) * regions["wakes"] / np.maximum(regions["watch_ns"], 1)) * 1e9
     result = Estimate(present, dirty, unknown, refused, touched,
                       max_nr_accesses * before * quick_share / known_pages, rate / known_pages)
-    return _aged(regions, touched / known_pages, now_ns), result
+    # The share that is touched grows with the interval: a pattern must not seem to change because the interval did.
+    share = 1 - (1 - np.clip(touched / known_pages, 0, 1)) ** (usual_nr_accesses / max_nr_accesses)
+    aged, changed = _aged(regions, share, now_ns)
+    _date_idleness(aged, np.flatnonzero(changed & (dirty == 0) & (present > 0)), windows, edges)
+    return aged, result
 
 
-def _aged(regions: Rows, share: Floats, now_ns: int) -> Rows:
+def _aged(regions: Rows, share: Floats, now_ns: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
     """Start a new age where the touched share left its pattern; let the memory of old wakes fade."""
     aged = regions.copy()
     reference = regions["reference"]
@@ -92,4 +97,11 @@ def _aged(regions: Rows, share: Floats, now_ns: int) -> Rows:
     full = aged["watch_ns"] > _WATCH_MEMORY_NS * 65536
     aged["wakes"][full] *= 0.5
     aged["watch_ns"][full] *= 0.5
-    return aged
+    return aged, changed
+
+
+def _date_idleness(regions: Rows, which: Indices, windows: Windows, edges: Indices) -> None:
+    """Of regions found to be wholly idle it is known since when: since the last of their windows was cleared."""
+    for region in which:
+        since_ns = windows.cleared_ns[edges[region] : edges[region + 1]].max()
+        regions["since_ns"][region] = min(regions["since_ns"][region], since_ns)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -12,17 +12,22 @@ import numpy.typing as npt
 from pagepulse.model.memory import Addresses, Masks, WindowRead
 from pagepulse.model.windows import Counts, Indices, popcount
 
+_ROUNDS = 5  # of expectation and maximisation: the first few do nearly all of it
+
 
 class Outcome(NamedTuple):
-    """What a probe found, for each of its windows: shape (n,) each, in pages."""
+    """What a probe found, for each of its n windows, in pages."""
 
     trials: Counts
+    """Cleared, shape (n,)."""
     hits: Counts
-    """Touched before the probe ended."""
+    """Touched before the probe ended, shape (n,)."""
     quick_hits: npt.NDArray[np.float64]
-    """Touched within the first sampling interval: estimated, where the read came late."""
-    exposure_ns: Counts
-    """Time for which pages stayed untouched, summed over pages; one touched between two reads counts to the middle."""
+    """Touched within the first sampling interval, shape (n,): estimated, where the read came late."""
+    first_touches: Counts
+    """Touched first between two reads, shape (n, k)."""
+    edges_ns: Counts
+    """When the reads were, after the clear, shape (k + 1,), beginning with 0."""
 
 
 @dataclass(slots=True)
@@ -37,19 +42,18 @@ class Probe:
     """Pages that were cleared."""
     hit: Masks
     """Of those: touched since."""
-    quick: Masks
-    """Of those: at the first read already."""
     begun_ns: int
-    read_ns: int
-    quick_ns: int
-    """How long after the start the first read came; 0 before it."""
-    exposure_ns: Counts
+    early: Masks = field(default_factory=lambda: np.empty(0, np.uint64))
+    """Of those: touched again before the clear could be read back; they count at the first read."""
+    touches: list[Counts] = field(default_factory=list)
+    """Pages first seen touched at each read, shape (n,)."""
+    edges_ns: list[int] = field(default_factory=lambda: [0])
 
     @classmethod
     def none(cls) -> Self:
         """A probe of nothing."""
         nothing = np.empty(0, np.uint64)
-        return cls(np.empty(0, np.intp), nothing, nothing, nothing, nothing, 0, 0, 0, np.empty(0, np.int64))
+        return cls(np.empty(0, np.intp), nothing, nothing, nothing, 0)
 
     @classmethod
     def start(cls, windows: Indices, tiles: Addresses, trial: Masks, hit: Masks, now_ns: int) -> Self:
@@ -62,17 +66,14 @@ class Probe:
             hit: Of those: touched again before the clear could be read back.
             now_ns: Now.
         """
-        return cls(windows, tiles, trial, hit, hit.copy(), now_ns, now_ns, 0, np.zeros(len(windows), np.int64))
+        return cls(windows, tiles, trial, np.zeros_like(hit), now_ns, early=hit)
 
     def tick(self, read: WindowRead) -> None:
         """Take in a read of its windows. One that was lost shows no young page, and its touches come with the next."""
-        touched = read.young & self.trial & ~self.hit
-        if self.quick_ns == 0:
-            self.quick_ns = read.taken_ns - self.begun_ns
-            self.quick |= touched
-        self.exposure_ns += popcount(touched) * ((self.read_ns + read.taken_ns) // 2 - self.begun_ns)
+        touched = (read.young | self.early) & self.trial & ~self.hit
+        self.touches.append(popcount(touched))
         self.hit |= touched
-        self.read_ns = read.taken_ns
+        self.edges_ns.append(max(read.taken_ns - self.begun_ns, self.edges_ns[-1] + 1))
 
     def outcome(self, sampling_ns: int) -> Outcome:
         """What it found up to the last read.
@@ -81,8 +82,34 @@ class Probe:
             sampling_ns: `quick_hits` is for one sampling interval, however late its read came: where touches are
                 independent, the share untouched after a time t is that after the interval to the power t / interval.
         """
-        trials, hits = popcount(self.trial), popcount(self.hit)
-        quick_share = popcount(self.quick) / np.maximum(trials, 1)
-        quick_share = 1 - (1 - quick_share) ** (sampling_ns / max(self.quick_ns, 1))
-        untouched = self.exposure_ns + (trials - hits) * (self.read_ns - self.begun_ns)
-        return Outcome(trials, hits, trials * quick_share, untouched)
+        trials = popcount(self.trial)
+        touches = np.column_stack(self.touches)
+        quick_share = 1 - (1 - touches[:, 0] / np.maximum(trials, 1)) ** (sampling_ns / self.edges_ns[1])
+        return Outcome(trials, popcount(self.hit), trials * quick_share, touches, np.array(self.edges_ns))
+
+
+def exposure_ns(touches: npt.NDArray[np.float64], untouched: npt.NDArray[np.float64],
+                edges_ns: Counts) -> npt.NDArray[np.float64]:
+    """Time for which pages stayed untouched, summed over pages: what touches are divided by to get their rate.
+
+    When within its bracket a page was touched is not seen. Its expected time depends on the rate, and the rate on it;
+    some rounds of expectation and maximisation (Dempster, Laird, Rubin 1977) settle both. For independent touches of
+    rate r, the mean time of a first touch in (a, b] is a + 1/r - (b - a) / (exp(r (b - a)) - 1).
+
+    Args:
+        touches: Pages first touched in each bracket, shape (n, k).
+        untouched: Pages not touched at all, shape (n,).
+        edges_ns: Of the brackets, shape (k + 1,).
+
+    Returns:
+        Shape (n,), nanoseconds times pages.
+    """
+    low, width = edges_ns[:-1].astype(float), np.diff(edges_ns).astype(float)
+    total = touches.sum(axis=1)
+    censored = untouched * float(edges_ns[-1])
+    exposure = touches @ (low + width / 2) + censored
+    for _ in range(_ROUNDS):
+        rate = np.maximum(total / np.maximum(exposure, 1.0), 1e-15)[:, None]
+        x = np.minimum(rate * width, 50.0)
+        exposure = (touches * (low + 1 / rate - width / np.expm1(x))).sum(axis=1) + censored
+    return exposure

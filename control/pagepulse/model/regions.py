@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pagepulse.model.evidence import disagreement
 from pagepulse.model.memory import Addresses, Mapping
-from pagepulse.model.probe import Outcome
+from pagepulse.model.probe import Outcome, exposure_ns
 
 STATE = np.dtype([
     ("start", "<u8"),
@@ -114,8 +114,9 @@ def learn(regions: Rows, owner: npt.NDArray[np.intp], outcome: Outcome, weight: 
     def summed(values: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.bincount(owner, values * weight, len(regions)).astype(np.float64)
 
-    new = {"hits": summed(outcome.hits), "quick_hits": summed(outcome.quick_hits), "trials": summed(outcome.trials),
-           "exposure_ns": summed(outcome.exposure_ns)}
+    new = {"hits": summed(outcome.hits), "quick_hits": summed(outcome.quick_hits), "trials": summed(outcome.trials)}
+    touches = np.column_stack([summed(column) for column in outcome.first_touches.T])
+    new["exposure_ns"] = exposure_ns(touches, new["trials"] - new["hits"], outcome.edges_ns)
     probed = new["trials"] > 0
     changed = disagreement(new["hits"], new["trials"], regions["hits"], regions["trials"]) > CHANGED_ABOVE
     keep = np.where(changed, 0.0, np.where(probed, _KEEP, 1.0))

@@ -18,9 +18,11 @@ _LONGEST_NS = 10_000_000_000
 _SWEEP_SHARE = 0.25  # of the budget, once the target is known
 _FIRST_SWEEP_NS = 200_000_000  # getting to know a target: some 10 GiB at 62 ns a page
 _FIRST_SWEEP_SHARE = 0.1  # of a CPU, until then
-_WARM_UP_NS, _FIRST_SWEEP_ENDS_NS = 3_000_000_000, 10_000_000_000  # a quick picture is worth more than the budget
+_WARM_UP_NS, _FIRST_SWEEP_ENDS_NS = 1_000_000_000, 10_000_000_000  # a quick picture is worth more than the budget
+_REPAY_NS = 20_000_000_000  # what was spent too much is saved again over this time
+_FREE_AT_LEAST = 0.6  # of the budget
 _PATROL_NS = 2_000_000_000  # a round over all watched windows should take this long
-_PATROL_AT_LEAST, _PATROL_AT_ONCE = 512, 2048  # windows in one interval
+_PATROL_AT_LEAST, _PATROL_AT_ONCE = 128, 1024  # windows in one interval
 _FEWEST_PROBES, _USUAL_PROBES, _MOST_PROBES = 2, 16, 64
 
 
@@ -44,6 +46,7 @@ class Budget:
         self._cost_ns: float | None = None
         self._sweep_share = 0.0
         self._age_ns = 0
+        self._debt_ns = 0.0
         self._first_sweep_pages = _FIRST_SWEEP_NS / prices.page_clear_ns
 
     def limits(self, windows: int) -> Limits:
@@ -73,6 +76,7 @@ class Budget:
             sweep_ns: CPU and tax of sweeps.
         """
         self._age_ns += duration_ns
+        self._debt_ns = max(self._debt_ns + steady_ns + sweep_ns - self._share * duration_ns, 0.0)
         if self._age_ns < _WARM_UP_NS:
             return
         mean = steady_ns if self._cost_ns is None else self._cost_ns
@@ -80,7 +84,8 @@ class Budget:
         if self._age_ns > _FIRST_SWEEP_ENDS_NS:
             self._first_sweep_pages = 0
             self._sweep_share += _SMOOTHING * (sweep_ns / duration_ns - self._sweep_share)
-        free = max(_USE * self._share - self._sweep_share, 0.5 * self._share)
+        free = _USE * self._share - self._sweep_share - self._debt_ns / _REPAY_NS
+        free = max(free, _FREE_AT_LEAST * self._share)
         wanted_ns = min(self._cost_ns / free, _LONGEST_NS)
         if self._pinned:
             self._adapt_probes(wanted_ns / self.aggregation_ns)
