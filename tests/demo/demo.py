@@ -138,7 +138,7 @@ def _reclaim(office: Workload, swap: Swap) -> None:
     reclaimed: list[float] = []
     first_bytes, others = resident_bytes(office.pid), OtherWork(office.pid)
     for number in range(1, ROUNDS + 1):
-        rested_ns, begun_ns, ended_ns = _round(office, number)
+        rested_ns, begun_ns, ended_ns = _round(office, swap, number)
         slices = office.events("slice")
         rested += rates_in_parts(slices, rested_ns, begun_ns, PARTS, per="busy_ns")
         reclaimed += rates_in_parts(slices, begun_ns, ended_ns, PARTS, per="busy_ns")
@@ -159,7 +159,7 @@ def _compressed(swap: Swap) -> str:
     return f" The swap holds it in {format_size(int(used))}."
 
 
-def _round(office: Workload, number: int) -> tuple[int, int, int]:
+def _round(office: Workload, swap: Swap, number: int) -> tuple[int, int, int]:
     """Rest, then run the scheme. Returns when the rest began, when the run began and when it ended (CLOCK_MONOTONIC).
 
     In the second round the program wants a part of its idle memory again.
@@ -180,7 +180,7 @@ def _round(office: Workload, number: int) -> tuple[int, int, int]:
             raise
     if running.returncode:
         raise CommandError(complaint.strip())
-    _say_round(json.loads(out), (major_faults(office.pid) - faults) * PAGE)
+    _say_round(json.loads(out), major_faults(office.pid) - faults if swap.device else None)
     return rested_ns, begun_ns, now_ns()
 
 
@@ -189,10 +189,12 @@ def _say_comeback(event: Event) -> None:
          f"{format_time_ns(event['end_ns'] - event['begin_ns'])}")
 
 
-def _say_round(summary: dict[str, Any], returned_bytes: int) -> None:
+def _say_round(summary: dict[str, Any], faults: int | None) -> None:
+    """A fault brings one page from swap. From a file it brings more than it says, so there we do not."""
+    returned = "" if faults is None else f", came back {format_size(faults * PAGE)}"
     applied = sum(scheme["applied_bytes"] for scheme in summary["schemes"])
     _say(f"  resident {format_size(summary['rss_before_bytes'])} -> {format_size(summary['rss_after_bytes'])}; "
-         f"paged out {format_size(applied)}, came back {format_size(returned_bytes)}; "
+         f"paged out {format_size(applied)}{returned}; "
          f"cost {summary['cpu_percent']:.2f} % of one CPU")
 
 
