@@ -92,7 +92,7 @@ class ZramSwap:
         self._number = int((CONTROL / "hot_add").read_text())  # reading it is what adds a device
         Path(f"/sys/block/zram{self._number}/disksize").write_text(str(size_bytes))
         _run("mkswap", self.device)
-        _run("swapon", self.device)
+        _run("swapon", "-p", "32767", self.device)  # first: other swap may be taken away meanwhile, as ours will be
         self._is_on = True
 
     def undo(self) -> None:
