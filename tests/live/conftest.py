@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Fixtures of the live tests: one set of loaded programs, and targets watched through them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+from live.machine import huge_page_pool
+from pagepulse.kernel.probes import Probes
+from pagepulse.kernel.process import Process
+from pagepulse.kernel.program import Programs
+from pagepulse.kernel.reader import Reader
+from pagepulse.kernel.target import Target
+
+Watch = Callable[[int], AbstractContextManager[Target]]
+
+
+@pytest.fixture(name="programs", scope="session")
+def _programs() -> Iterator[Programs]:
+    with Programs() as programs:
+        yield programs
+
+
+@pytest.fixture(name="reader", scope="session")
+def _reader(programs: Programs) -> Reader:
+    return Reader(programs)
+
+
+@pytest.fixture(name="probes")
+def _probes(programs: Programs) -> Iterator[Probes]:
+    probes = Probes(programs)
+    yield probes
+    probes.close()
+
+
+@pytest.fixture(name="watch")
+def _watch(reader: Reader, probes: Probes) -> Watch:
+    """Watch a process: `with watch(pid) as target`."""
+    @contextmanager
+    def watch(pid: int) -> Iterator[Target]:
+        process = Process(pid)
+        try:
+            target = Target(process, reader, probes)
+            try:
+                yield target
+            finally:
+                target.close()
+        finally:
+            process.close()
+    return watch
+
+
+@pytest.fixture(name="one_cpu")
+def _one_cpu() -> Iterator[None]:
+    """This process and what it starts stay on one CPU.
+
+    MADV_COLD skips pages that wait in another CPU's batch for the LRU lists; it drains those of its own CPU only.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture(name="huge_pages")
+def _huge_pages() -> Iterator[None]:
+    """Some pages in the hugetlb pool, and none afterwards but those that were there before."""
+    with huge_page_pool(8):
+        yield

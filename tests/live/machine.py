@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Changes to the machine that a test needs, undone on every way out, SIGKILL of the test included."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_GUARDIAN = "trap '' INT TERM HUP; read -r _; exec \"$@\""
+
+
+class MachineError(Exception):
+    """The machine does not give what the test needs."""
+
+
+@contextmanager
+def undone_by(*command: str | Path) -> Iterator[None]:
+    """Run this command at the end. A process of its own waits at a pipe, which closes however we end."""
+    with subprocess.Popen(["/bin/sh", "-c", _GUARDIAN, "guardian", *command], stdin=subprocess.PIPE,
+                          start_new_session=True) as guardian:
+        yield  # leaving the block closes the pipe and waits
+    if guardian.returncode:
+        raise MachineError(f"{command} ended with status {guardian.returncode}: the machine is not as it was")
+
+
+@contextmanager
+def setting(path: Path, value: int) -> Iterator[None]:
+    """Another value in a file of /proc/sys or /sys for a while."""
+    before = path.read_text().strip()
+    with undone_by("/bin/sh", "-c", 'echo "$1" > "$2"', "setting", before, path):
+        path.write_text(str(value))
+        yield
+
+
+@contextmanager
+def huge_page_pool(pages: int, size_kib: int = 2048) -> Iterator[None]:
+    """So many pages more in the hugetlb pool, which nobody uses yet.
+
+    Raises:
+        MachineError: The kernel could not find them.
+    """
+    path = Path(f"/sys/kernel/mm/hugepages/hugepages-{size_kib}kB/nr_hugepages")
+    wanted = int(path.read_text()) + pages
+    with setting(path, wanted):
+        if int(path.read_text()) < wanted:
+            raise MachineError(f"the kernel reserved {path.read_text().strip()} of {wanted} huge pages")
+        yield
+
+
+@contextmanager
+def small_disk(directory: Path, size_bytes: int) -> Iterator[Path]:
+    """A file system of its own, of this size."""
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "pagepulse-test", directory], check=True)
+    with undone_by("umount", directory):
+        yield directory
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> bool:
+    """Whether it came true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
