@@ -126,7 +126,8 @@ class Process:
 
 
 def _no_such_process(pid: int, error: OSError, root: Path) -> UsageError:
-    if error.errno == errno.EINVAL and (root / str(pid)).exists():
+    # Of a thread's id older kernels say EINVAL, newer ones ENOENT.
+    if error.errno in (errno.EINVAL, errno.ENOENT) and (root / str(pid)).exists():
         return UsageError(f"{pid} is a thread, not a process", why="only whole processes can be watched",
                           hint=f"see Tgid in /proc/{pid}/status")
     return UsageError(f"there is no process {pid}", why=os.strerror(error.errno or 0), hint="see `pgrep NAME`")
