@@ -32,7 +32,7 @@ $(VENV)/.complete: pyproject.toml
 	$(Q)$(PYTHON) -m pip install --quiet --editable . --group dev
 	$(Q)touch $@
 
-build/workloads/%: tests/workloads/%.c
+build/workloads/%: tests/workloads/%.c tests/workloads/workload.h
 	$(Q)mkdir -p $(@D)
 	$(Q)gcc -O2 -Wall -Wextra -Werror -o $@ $< -lpthread
 

@@ -21,6 +21,7 @@ from pagepulse.model.snapshot import Cost, Snapshot
 from pagepulse.policy.budget import Budget
 
 _TICK_FACTOR = 4  # probes are read 1, 4, 16, ... sampling intervals after the clear, and at the end of the interval
+_EXIT_NS = 50_000_000  # how long a process may take from losing its memory to being dead
 _UPDATE_SHARE = 0.3  # of the budget may go into looking for new mappings
 
 
@@ -109,9 +110,10 @@ class Monitor:
             try:
                 snapshot = self._interval(waiter, end_ns)
             except TargetGone as gone:
-                if self._process.has_exited():
+                # An exiting process loses its memory first, and is dead a moment later.
+                waiter.wait_until(time.monotonic_ns() + _EXIT_NS)
+                if waiter.is_over or not self._start_over(gone):
                     break
-                self._start_over(gone)
                 continue
             if snapshot is not None:
                 yield snapshot
@@ -123,12 +125,17 @@ class Monitor:
         least_ns = self._budget.aggregation_ns // 2 if self.totals.snapshots else 0
         return end_ns - time.monotonic_ns() > least_ns
 
-    def _start_over(self, gone: TargetGone) -> None:
-        """The target became another program: nothing that was known holds."""
+    def _start_over(self, gone: TargetGone) -> bool:
+        """The target became another program, unless it is gone: nothing that was known holds."""
+        try:
+            target, engine = self._open()
+        except (TargetGone, OSError):
+            return False
         self.target.close()
-        self.target, self.engine = self._open()
+        self.target, self.engine = target, engine
         self._update_due_ns = 0
         self.on_event("exec", {"pid": self._process.pid, "what": gone.what})
+        return True
 
     def _interval(self, waiter: Waiter, end_ns: int | None) -> Snapshot | None:
         """One aggregation interval; None if it was cut short."""

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model import regions as region_model
-from pagepulse.model.estimate import Estimate, estimate
-from pagepulse.model.evidence import split_gains
+from pagepulse.model.estimate import Estimate, estimate, watch_time_ns
+from pagepulse.model.evidence import rate_log_likelihood, split_gains
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
 from pagepulse.model.plan import choose_probes, choose_sweep, pages_of, ranges_of
 from pagepulse.model.probe import Probe
@@ -32,7 +32,8 @@ from pagepulse.model.windows import Indices, Observation, Windows, popcount
 SPLIT_ABOVE = 20.0
 """G (see evidence.py) above which a region is cut in two."""
 
-_DENSITY_WEIGHT = 1 / 8  # neighbouring pages are touched together: eight of them are about one independent witness
+_WITNESS = 1 / 16  # neighbouring pages are touched together: so many of them are one independent witness
+_NEWER = 0.1  # weight of older evidence when a window is probed
 _SLICE_WINDOWS = 32  # a sweep is read back each 8 MiB: later, hot pages would be young again
 _RESTRUCTURE_NEWS_NS, _RESTRUCTURE_NS = 200_000_000, 2_000_000_000  # regions are cut and merged this often
 _CUTS_A_ROUND = 4  # an idle island in busy memory takes two cuts
@@ -91,7 +92,7 @@ class Engine:
         self._patrol_position = 0
         self._hinted: Addresses = np.empty(0, np.uint64)
         self._probe = Probe.none()
-        self._woken = np.zeros((2, 0))  # of each region: pages that woke; those of them that did so in this interval
+        self._woken = np.zeros((2, 0))  # of each region: watched pages that woke; time for which they were watched
         self._begun_ns = memory.now_ns()
         self._idle_bytes: tuple[int, ...] = tuple(0 for _ in IDLE_EDGES_NS)
         self._names: tuple[str, ...] = ()
@@ -158,7 +159,7 @@ class Engine:
         for first in range(0, len(chosen), _SLICE_WINDOWS):
             part = chosen[first : first + _SLICE_WINDOWS]
             self._clear(part)
-            self._count_wakes(self._read(part), touched=False)
+            self._count_wakes(self._read(part))
 
     def begin(self, probes: int) -> bool:
         """Clear the probes.
@@ -219,7 +220,7 @@ class Engine:
         result = self._estimate(now_ns)
         snapshot = self._snapshot(result, now_ns)
         if now_ns - self._restructured_ns > (_RESTRUCTURE_NEWS_NS if self._is_news else _RESTRUCTURE_NS):
-            self._restructure(result, now_ns)
+            self._restructure(now_ns)
         self._woken = np.zeros((2, len(self.regions)))
         return snapshot
 
@@ -273,10 +274,10 @@ class Engine:
         outcome = probe.outcome(self.options.sampling_ns)
         self.work.pages_retouched += int(outcome.hits.sum())
         # A huge page is one witness, not 512.
-        weight = np.where(self.windows.huge[probe.windows], 1 / WINDOW_PAGES, 1.0)
-        self.windows.hits[probe.windows] = outcome.hits * weight
-        self.windows.trials[probe.windows] = outcome.trials * weight
+        weight = np.where(self.windows.huge[probe.windows], 1 / WINDOW_PAGES, 1.0).astype(np.float64)
         self.windows.probed_ns[probe.windows] = now_ns
+        self.windows.book(probe.windows, outcome.hits * weight, outcome.exposure_ns * weight,
+                          np.full(len(weight), _NEWER))
         owner = self._owner[probe.windows]
         self.regions, contradicted = region_model.learn(self.regions, owner, outcome, weight, now_ns)
         self._is_news |= contradicted
@@ -317,14 +318,19 @@ class Engine:
         due: Indices = turn[useful & (windows.read_ns[turn] < since_ns)]
         return due
 
-    def _count_wakes(self, seen: Observation, *, touched: bool = True) -> Indices:
+    def _count_wakes(self, seen: Observation) -> Indices:
         """Book the watched pages that were touched, and the time for which others were not. The regions that woke."""
         woken = popcount(seen.woken)
         span_ns = np.maximum(self.windows.read_ns[seen.windows] - seen.since_ns, 1)
         owner = self._owner[seen.windows]
         count = len(self.regions)
-        watched = popcount(self.windows.watched[seen.windows]) + woken / 2
-        self.regions["watch_ns"] += np.bincount(owner, watched * np.where(seen.since_ns > 0, span_ns, 0), count)
+        watched = popcount(seen.watched)
+        exposure = watch_time_ns(watched, woken, np.where(seen.since_ns > 0, span_ns, 0))
+        # The more of a window woke up, the less its past says.
+        self.windows.book(seen.windows, woken.astype(np.float64), exposure, 1 - woken / np.maximum(watched, 1))
+        watched_ns = np.bincount(owner, exposure, count)
+        self.regions["watch_ns"] += watched_ns
+        self._woken[1] += watched_ns
         total = int(woken.sum())
         if not total:
             return np.empty(0, np.intp)
@@ -332,9 +338,6 @@ class Engine:
         self.regions["wakes"] += per_region
         self.work.pages_retouched += total
         self._woken[0] += per_region
-        if touched:
-            recent = np.minimum(self.options.aggregation_ns / span_ns, 1.0)
-            self._woken[1] += np.bincount(owner, woken * recent, count)
         woke = np.flatnonzero(per_region)
         self._forget_idleness(woke, per_region[woke].astype(np.float64))
         return woke
@@ -350,9 +353,10 @@ class Engine:
     # --- what it means ---------------------------------------------------------------------------------------------
 
     def _estimate(self, now_ns: int) -> Estimate:
-        samples = (now_ns - self._begun_ns) / self.options.sampling_ns
-        regions, result = estimate(self.regions, self.windows, self._owner, self._woken, samples,
-                                   self.options.aggregation_ns / self.options.sampling_ns, now_ns)
+        interval_ns = now_ns - self._begun_ns
+        regions, result = estimate(self.regions, self.windows, self._owner, self._woken,
+                                   interval_ns / self.options.sampling_ns, interval_ns, self.options.aggregation_ns,
+                                   now_ns)
         self.regions = regions
         return result
 
@@ -372,12 +376,13 @@ class Engine:
             idle_bytes=self._idle_bytes, unknown_bytes=int(rows["unknown_bytes"].sum()),
             unclearable_bytes=int(rows["unclearable_bytes"].sum()), dropped=self.work.windows_lost, cost=Cost(0, 0))
 
-    def _restructure(self, result: Estimate, now_ns: int) -> None:
+    def _restructure(self, now_ns: int) -> None:
         """Cut regions where their windows disagree; merge neighbours that cannot be told apart."""
         self._is_news, self._restructured_ns = False, now_ns
         options, regions = self.options, self.regions
-        dirty, present = result.dirty * _DENSITY_WEIGHT, result.present * _DENSITY_WEIGHT
-        merged = region_model.merge(regions, dirty, present, now_ns, options.min_regions, options.max_regions)
+        touches, exposure = (np.bincount(self._owner, column * _WITNESS, len(regions)).astype(float)
+                             for column in (self.windows.touches, self.windows.exposure_ns))
+        merged = region_model.merge(regions, touches, exposure, now_ns, options.min_regions, options.max_regions)
         for _ in range(_CUTS_A_ROUND):
             cuts = self._split_points(merged)
             if not len(cuts):
@@ -385,6 +390,13 @@ class Engine:
             merged = region_model.split_at(merged, cuts)
         if len(merged) != len(regions) or not np.array_equal(merged["start"], regions["start"]):
             self._set_regions(merged)
+            self._share_out_wakes()
+
+    def _share_out_wakes(self) -> None:
+        """Give each region the wakes of its own windows: a cut region's parts would otherwise inherit each other's."""
+        own = np.where(self.windows.watched != 0, 1.0, 0.0)
+        for column, values in (("wakes", self.windows.touches), ("watch_ns", self.windows.exposure_ns)):
+            self.regions[column] = np.bincount(self._owner, values * own, len(self.regions))
 
     def _split_points(self, regions: Rows) -> Addresses:
         """Where regions should be cut: behind the window where their two parts disagree most, if they do."""
@@ -393,27 +405,17 @@ class Engine:
         if room <= 0 or not len(windows):
             return np.empty(0, np.uint64)
         owner = np.maximum(np.searchsorted(regions["start"], windows.first, side="right") - 1, 0)
-        dirty = np.bitwise_count(windows.dirty()) * _DENSITY_WEIGHT
-        present = np.bitwise_count(windows.present & ~windows.refused) * _DENSITY_WEIGHT
-        # Most regions are all idle or all touched: there is nothing to look for in them.
-        mixed = np.flatnonzero((_is_mixed(dirty, present, owner, len(regions))
-                                | _is_mixed(windows.hits, windows.trials, owner, len(regions)))[owner])
-        if not len(mixed):
+        # Most regions have seen no touch at all: there is nothing to cut in them.
+        active = np.flatnonzero((np.bincount(owner, windows.touches, len(regions)) > 0)[owner])
+        if not len(active):
             return np.empty(0, np.uint64)
-        first = np.flatnonzero(np.concatenate(([True], owner[mixed[1:]] != owner[mixed[:-1]])))
-        rank = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(mixed))))
-        gains = (split_gains(dirty[mixed], present[mixed], first, rank)
-                 + split_gains(windows.hits[mixed].astype(float), windows.trials[mixed].astype(float), first, rank))
+        first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
+        rank = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(active))))
+        gains = split_gains(windows.touches[active] * _WITNESS, windows.exposure_ns[active] * _WITNESS, first, rank,
+                            rate_log_likelihood)
         best = np.maximum.reduceat(gains, first)
         behind = np.flatnonzero((gains == best[rank]) & (gains > SPLIT_ABOVE))
         _, one_each = np.unique(rank[behind], return_index=True)
-        cuts: Addresses = windows.first[mixed[behind[one_each]][:room] + 1]
+        cuts: Addresses = windows.first[active[behind[one_each]][:room] + 1]
         return cuts
 
-
-def _is_mixed(hits: npt.NDArray[np.floating], trials: npt.NDArray[np.floating], owner: Indices,
-              count: int) -> npt.NDArray[np.bool_]:
-    """Regions in which some trials hit and some did not, shape (count,)."""
-    total_hits, total = np.bincount(owner, hits, count), np.bincount(owner, trials, count)
-    mixed: npt.NDArray[np.bool_] = (total_hits > 0) & (total_hits < total)
-    return mixed

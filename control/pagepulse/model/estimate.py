@@ -14,15 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model.regions import Rows
-from pagepulse.model.windows import Indices, Windows
+from pagepulse.model.windows import Counts, Indices, Windows
 
 Floats = npt.NDArray[np.float64]
 
 AGE_TOLERANCE = 0.1
 """A pattern lasts while its touched share stays this near: DAMON's tenth of the largest nr_accesses (core.c)."""
 
+_PRIOR_PAGES = 16.0  # what is known of a region before its probes counts as much as so many probed pages
+_ONE_WAKE, _SURELY_ACTIVE_NS = 1.0, 10_000_000.0
+
 _IDLE_SHARE, _ACTIVE_SHARE = 0.002, 0.01  # a region is idle below, active above, and what it was in between
-_WATCH_MEMORY_NS = 10e9  # wakes of watched pages count half after ten seconds
+_HALF_LIFE_NS = 4e9  # wakes of watched pages count half after this time
 
 
 class Estimate(NamedTuple):
@@ -40,17 +43,18 @@ class Estimate(NamedTuple):
 
 
 def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max_nr_accesses: float,
-             usual_nr_accesses: float, now_ns: int) -> tuple[Rows, Estimate]:
+             interval_ns: int, usual_interval_ns: int, now_ns: int) -> tuple[Rows, Estimate]:
     """What each region did in the interval that ends now.
 
     Args:
         regions: dtype STATE, shape (n,).
         windows: All windows, in address order.
         owner: Region of each window.
-        woken: Shape (2, n): watched pages found touched in this interval; and those of them expected to have been
-            touched within it, not before.
+        woken: Shape (2, n): watched pages that were found touched in this interval, and the time for which they and
+            all others that were read had been watched (see watch_time_ns).
         max_nr_accesses: Sampling intervals in this aggregation interval.
-        usual_nr_accesses: Sampling intervals in the aggregation interval that was asked for: what ages compare.
+        interval_ns: This aggregation interval.
+        usual_interval_ns: The aggregation interval that was asked for: what ages compare.
         now_ns: Now.
 
     Returns:
@@ -65,27 +69,59 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
 
     present, refused = pages(windows.present), pages(windows.refused)
     dirty, unknown = pages(windows.dirty()), pages(windows.unknown())
-    trials = np.maximum(regions["trials"], 1e-9)
-    never_probed = regions["trials"] <= 0
-    # Memory that has just been touched and was not probed yet: taken for active until its probe says otherwise.
-    share_of_dirty = np.where(never_probed, 1.0, regions["hits"] / trials)
-    quick_share = np.where(never_probed, 1 / max_nr_accesses, regions["quick_hits"] / trials)
+    rate = _rate_of_dirty(regions)
+    trials = regions["trials"] + _PRIOR_PAGES
+    share_of_dirty = (regions["hits"] + _PRIOR_PAGES * -np.expm1(-rate * interval_ns)) / trials
+    quick_share = (regions["quick_hits"] + _PRIOR_PAGES * -np.expm1(-rate * interval_ns / max_nr_accesses)) / trials
     before = np.maximum(dirty - woken[0], 0)
-    touched = before * share_of_dirty + woken[1]
     known_pages = np.maximum(present - refused, 1)
-    rate = (dirty * regions["hits"] / np.maximum(regions["exposure_ns"], 1)
-            + np.maximum(known_pages - dirty, 0) * regions["wakes"] / np.maximum(regions["watch_ns"], 1)) * 1e9
+    # Of the watched pages only some were read in this interval: the others woke at the rate at which these did.
+    watched = np.maximum(known_pages - dirty, 0)
+    wake_rate = woken[0] / np.maximum(woken[1], 1)
+    touched = before * share_of_dirty + (watched + woken[0]) * -np.expm1(-wake_rate * interval_ns)
+    wake_rate = regions["wakes"] / np.maximum(regions["watch_ns"], 1)
+    rate_hz = 1e9 * (dirty * rate + watched * wake_rate) / known_pages
     result = Estimate(present, dirty, unknown, refused, touched,
-                      max_nr_accesses * before * quick_share / known_pages, rate / known_pages)
+                      max_nr_accesses * before * quick_share / known_pages, rate_hz)
     # The share that is touched grows with the interval: a pattern must not seem to change because the interval did.
-    share = 1 - (1 - np.clip(touched / known_pages, 0, 1)) ** (usual_nr_accesses / max_nr_accesses)
+    share = 1 - (1 - np.clip(touched / known_pages, 0, 1)) ** (usual_interval_ns / interval_ns)
     aged, changed = _aged(regions, share, now_ns)
+    for column in ("wakes", "watch_ns"):
+        aged[column] *= 0.5 ** (interval_ns / _HALF_LIFE_NS)
     _date_idleness(aged, np.flatnonzero(changed & (dirty == 0) & (present > 0)), windows, edges)
     return aged, result
 
 
+def watch_time_ns(watched: Counts, woken: Counts, span_ns: Counts) -> Floats:
+    """Time for which watched pages stayed untouched, summed over pages, for windows read once after a span.
+
+    All that is seen is which share f of the pages woke up. Their rate is then most likely -ln(1 - f) / span; where all
+    woke, half a page is taken for asleep. The time follows from the rate: woken / rate.
+
+    Args:
+        watched: Pages, shape (n,).
+        woken: Of these, shape (n,).
+        span_ns: Since the read before, shape (n,).
+    """
+    share = np.minimum(woken / np.maximum(watched, 1), 1 - 0.5 / np.maximum(watched, 1))
+    with_wakes = woken * span_ns / np.maximum(-np.log1p(-share), 1e-12)
+    return np.where(woken > 0, with_wakes, watched * span_ns.astype(np.float64))
+
+
+def _rate_of_dirty(regions: Rows) -> Floats:
+    """Touches a nanosecond of a dirty page: from probes, and while these are few, from when watched pages woke up.
+
+    Memory that was neither probed nor seen to wake, but is dirty, was touched moments ago, or is unknown: it is taken
+    for active until its probe says otherwise.
+    """
+    wakes = regions["wakes"] + _ONE_WAKE
+    prior = wakes / (regions["watch_ns"] + _ONE_WAKE * _SURELY_ACTIVE_NS)
+    rate: Floats = (regions["hits"] + _PRIOR_PAGES) / (regions["exposure_ns"] + _PRIOR_PAGES / prior)
+    return rate
+
+
 def _aged(regions: Rows, share: Floats, now_ns: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
-    """Start a new age where the touched share left its pattern; let the memory of old wakes fade."""
+    """Start a new age where the touched share left its pattern."""
     aged = regions.copy()
     reference = regions["reference"]
     spread = np.sqrt(share * np.clip(1 - share, 0, 1) / np.maximum(regions["trials"], 1))
@@ -94,9 +130,6 @@ def _aged(regions: Rows, share: Floats, now_ns: int) -> tuple[Rows, npt.NDArray[
     changed = woke | slept | (np.abs(share - reference) > AGE_TOLERANCE + 2 * spread)
     aged["since_ns"][changed] = now_ns
     aged["reference"][changed] = share[changed]
-    full = aged["watch_ns"] > _WATCH_MEMORY_NS * 65536
-    aged["wakes"][full] *= 0.5
-    aged["watch_ns"][full] *= 0.5
     return aged, changed
 
 

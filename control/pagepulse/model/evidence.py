@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Evidence: do two sets of pages behave alike? Binomial likelihood ratios, vectorised.
+"""Evidence: do two sets of pages behave alike? Likelihood ratios, vectorised.
 
-G = 2 * (log-likelihood of two separate shares - log-likelihood of one common share) is, where both sets are alike,
-distributed as chi squared with one degree of freedom (Wilks 1938): above 10.8 in one case of a thousand.
+G = 2 * (log-likelihood of two separate shares, or rates, - log-likelihood of a common one) is, where both sets are
+alike, distributed as chi squared with one degree of freedom (Wilks 1938): above 10.8 in one case of a thousand.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Likelihood = Callable[[Floats, Floats], Floats]
 
 
 def log_likelihood(hits: Floats, trials: Floats) -> Floats:
@@ -21,13 +24,20 @@ def log_likelihood(hits: Floats, trials: Floats) -> Floats:
             + misses * np.log(np.maximum(misses, 1e-12) / total))
 
 
-def disagreement(hits_a: Floats, trials_a: Floats, hits_b: Floats, trials_b: Floats) -> Floats:
+def rate_log_likelihood(touches: Floats, exposure: Floats) -> Floats:
+    """Largest log-likelihood of `touches` independent touches in that time of watching; what cancels is left out."""
+    return touches * np.log(np.maximum(touches, 1e-12) / np.maximum(exposure, 1e-12))
+
+
+def disagreement(hits_a: Floats, trials_a: Floats, hits_b: Floats, trials_b: Floats,
+                 likelihood: Likelihood = log_likelihood) -> Floats:
     """G of two samples: 0 where one of them is empty, large where their shares cannot be the same. Any shape."""
-    apart = log_likelihood(hits_a, trials_a) + log_likelihood(hits_b, trials_b)
-    return np.maximum(2 * (apart - log_likelihood(hits_a + hits_b, trials_a + trials_b)), 0)
+    apart = likelihood(hits_a, trials_a) + likelihood(hits_b, trials_b)
+    return np.maximum(2 * (apart - likelihood(hits_a + hits_b, trials_a + trials_b)), 0)
 
 
-def split_gains(hits: Floats, trials: Floats, first: npt.NDArray[np.intp], owner: npt.NDArray[np.intp]) -> Floats:
+def split_gains(hits: Floats, trials: Floats, first: npt.NDArray[np.intp], owner: npt.NDArray[np.intp],
+                likelihood: Likelihood = log_likelihood) -> Floats:
     """How much better each region is described as two, cut behind each of its windows.
 
     Args:
@@ -35,6 +45,7 @@ def split_gains(hits: Floats, trials: Floats, first: npt.NDArray[np.intp], owner
         trials: Of each window, shape (w,).
         first: First window of each region, shape (n,). No region is empty.
         owner: Region of each window, shape (w,).
+        likelihood: Of hits in trials, or of touches in an exposure.
 
     Returns:
         G of the cut behind each window, shape (w,); behind a region's last window it is 0.
@@ -47,4 +58,4 @@ def split_gains(hits: Floats, trials: Floats, first: npt.NDArray[np.intp], owner
 
     left_hits, right_hits = sums(hits)
     left_trials, right_trials = sums(trials)
-    return disagreement(left_hits, left_trials, np.maximum(right_hits, 0), np.maximum(right_trials, 0))
+    return disagreement(left_hits, left_trials, np.maximum(right_hits, 0), np.maximum(right_trials, 0), likelihood)

@@ -24,10 +24,8 @@ class Outcome(NamedTuple):
     """Touched before the probe ended, shape (n,)."""
     quick_hits: npt.NDArray[np.float64]
     """Touched within the first sampling interval, shape (n,): estimated, where the read came late."""
-    first_touches: Counts
-    """Touched first between two reads, shape (n, k)."""
-    edges_ns: Counts
-    """When the reads were, after the clear, shape (k + 1,), beginning with 0."""
+    exposure_ns: npt.NDArray[np.float64]
+    """Time for which its pages stayed untouched, summed over pages, shape (n,)."""
 
 
 @dataclass(slots=True)
@@ -85,11 +83,11 @@ class Probe:
         trials = popcount(self.trial)
         touches = np.column_stack(self.touches)
         quick_share = 1 - (1 - touches[:, 0] / np.maximum(trials, 1)) ** (sampling_ns / self.edges_ns[1])
-        return Outcome(trials, popcount(self.hit), trials * quick_share, touches, np.array(self.edges_ns))
+        hits, edges_ns = popcount(self.hit), np.array(self.edges_ns)
+        return Outcome(trials, hits, trials * quick_share, exposure_ns(touches, trials - hits, edges_ns))
 
 
-def exposure_ns(touches: npt.NDArray[np.float64], untouched: npt.NDArray[np.float64],
-                edges_ns: Counts) -> npt.NDArray[np.float64]:
+def exposure_ns(touches: Counts, untouched: Counts, edges_ns: Counts) -> npt.NDArray[np.float64]:
     """Time for which pages stayed untouched, summed over pages: what touches are divided by to get their rate.
 
     When within its bracket a page was touched is not seen. Its expected time depends on the rate, and the rate on it;

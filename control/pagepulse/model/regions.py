@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from pagepulse.model.evidence import disagreement
+from pagepulse.model.evidence import disagreement, rate_log_likelihood
 from pagepulse.model.memory import Addresses, Mapping
-from pagepulse.model.probe import Outcome, exposure_ns
+from pagepulse.model.probe import Outcome
 
 STATE = np.dtype([
     ("start", "<u8"),
@@ -114,9 +114,8 @@ def learn(regions: Rows, owner: npt.NDArray[np.intp], outcome: Outcome, weight: 
     def summed(values: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.bincount(owner, values * weight, len(regions)).astype(np.float64)
 
-    new = {"hits": summed(outcome.hits), "quick_hits": summed(outcome.quick_hits), "trials": summed(outcome.trials)}
-    touches = np.column_stack([summed(column) for column in outcome.first_touches.T])
-    new["exposure_ns"] = exposure_ns(touches, new["trials"] - new["hits"], outcome.edges_ns)
+    new = {"hits": summed(outcome.hits), "quick_hits": summed(outcome.quick_hits), "trials": summed(outcome.trials),
+           "exposure_ns": summed(outcome.exposure_ns)}
     probed = new["trials"] > 0
     changed = disagreement(new["hits"], new["trials"], regions["hits"], regions["trials"]) > CHANGED_ABOVE
     keep = np.where(changed, 0.0, np.where(probed, _KEEP, 1.0))
@@ -159,45 +158,44 @@ def split_to_minimum(regions: Rows, minimum: int, grain: int) -> Rows:
     return regions
 
 
-def merge(regions: Rows, young: npt.NDArray[np.float64], present: npt.NDArray[np.float64], now_ns: int,
+def merge(regions: Rows, touches: npt.NDArray[np.float64], exposure: npt.NDArray[np.float64], now_ns: int,
           minimum: int, maximum: int) -> Rows:
     """Merge neighbours that cannot be told apart; then, above `maximum`, those that differ least.
 
     Args:
         regions: dtype STATE.
-        young: Dirty pages of each region, shape (n,), scaled as evidence.
-        present: Resident pages of each region, scaled likewise.
+        touches: Of watched pages of each region, shape (n,), scaled to independent witnesses.
+        exposure: Time for which they were watched, scaled likewise.
         now_ns: Ages are compared at this time.
         minimum: Never fewer regions than this.
         maximum: Never more, as far as neighbours in one area allow.
     """
     threshold = MERGE_BELOW
     while len(regions) > minimum:
-        joins = _joins(regions, young, present, now_ns, threshold)
+        joins = _joins(regions, touches, exposure, now_ns, threshold)
         joins[np.cumsum(joins) > len(regions) - minimum] = False
         if joins.any():
             first = np.flatnonzero(np.concatenate(([True], ~joins)))
             regions = _joined(regions, first)
-            young, present = np.add.reduceat(young, first), np.add.reduceat(present, first)
+            touches, exposure = np.add.reduceat(touches, first), np.add.reduceat(exposure, first)
         if len(regions) <= maximum or threshold > 1e12:
             break
         threshold *= 4
     return regions
 
 
-def _joins(regions: Rows, young: npt.NDArray[np.float64], present: npt.NDArray[np.float64], now_ns: int,
+def _joins(regions: Rows, touches: npt.NDArray[np.float64], exposure: npt.NDArray[np.float64], now_ns: int,
            threshold: float) -> npt.NDArray[np.bool_]:
     """Which regions merge into their predecessor, shape (n - 1,).
 
     Only every second of a run, so that small differences cannot add up along it unseen.
     """
     left, right = regions[:-1], regions[1:]
-    difference = (disagreement(left["hits"], left["trials"], right["hits"], right["trials"])
-                  + disagreement(young[:-1], present[:-1], young[1:], present[1:]))
+    difference = disagreement(touches[:-1], exposure[:-1], touches[1:], exposure[1:], rate_log_likelihood)
     ages = now_ns - regions["since_ns"] + 1_000_000_000
     same_age = (2 * ages[:-1] >= ages[1:]) & (2 * ages[1:] >= ages[:-1])
-    # A touched region that was never probed since may be anything: it waits for its probe.
-    known = (regions["trials"] > 0) | (young == 0)
+    # A region that was never watched may be anything: it waits for its first clear.
+    known = exposure > 0
     alike = (difference < threshold) & ((same_age & (known[:-1] == known[1:])) | (threshold > MERGE_BELOW))
     alike &= (left["area"] == right["area"]) & (left["end"] == right["start"])
     run = np.arange(len(alike)) - np.maximum.accumulate(np.where(alike, -1, np.arange(len(alike))))

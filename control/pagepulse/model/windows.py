@@ -41,8 +41,11 @@ NEVER_IDLE_NS = np.iinfo(np.int64).max
 ALL_PAGES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "refused": "u8", "huge": "?",
-          "evicted": "u8", "cleared_ns": "i8", "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "hits": "f4",
-          "trials": "f4"}
+          "evicted": "u8", "cleared_ns": "i8", "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "touches": "f8",
+          "exposure_ns": "f8"}
+
+
+_EVIDENCE_NS = WINDOW_PAGES * 10_000_000_000.0  # evidence reaches back some ten seconds
 
 
 def popcount(masks: Masks) -> Counts:
@@ -55,6 +58,8 @@ class Observation(NamedTuple):
 
     windows: Indices
     """Windows whose read was good, shape (m,)."""
+    watched: Masks
+    """Of those: pages that were watched up to this read, shape (m,)."""
     woken: Masks
     """Of those: watched pages that are young now, shape (m,)."""
     since_ns: Counts
@@ -95,10 +100,10 @@ class Windows:
     settled_ns: Counts
     read_ns: Counts
     probed_ns: Counts
-    hits: npt.NDArray[np.float32]
-    """Pages touched within an aggregation interval, in the window's last probe."""
-    trials: npt.NDArray[np.float32]
-    """Pages that were cleared in it."""
+    touches: npt.NDArray[np.float64]
+    """Watched pages that were found touched (older ones count less)."""
+    exposure_ns: npt.NDArray[np.float64]
+    """Time for which pages were watched until then, summed over pages: touches / exposure is their rate."""
 
     def __init__(self, mappings: Sequence[Mapping], chunks: Addresses, limit: int) -> None:
         starts = np.array([m.start for m in mappings], np.uint64)
@@ -158,7 +163,7 @@ class Windows:
             read = WindowRead(read.young[good], read.present[good], read.level[good], read.taken_ns)
         mask, watched = self.mask[index], self.watched[index]
         present, young = read.present & mask, read.young & mask
-        woken = watched & young
+        before, woken = watched & present, watched & young
         fresh = present & ~young & ~watched
         watched &= present & ~young
         since_ns = self.read_ns[index]
@@ -173,7 +178,7 @@ class Windows:
         if fresh.any():
             some = fresh != 0
             self._start_watching(index[some], fresh[some], read.taken_ns)
-        return Observation(index, woken, since_ns, young, returned, read.taken_ns, int(lost.sum()))
+        return Observation(index, before, woken, since_ns, young, returned, read.taken_ns, int(lost.sum()))
 
     def _start_watching(self, index: Indices, fresh: Masks, now_ns: int) -> None:
         """Watch pages that were just seen clear; keep the idle time of the older ones as well as two layers can."""
@@ -212,6 +217,22 @@ class Windows:
         return tuple(unit * (known if edge == 0 else int(
             settled[self.settled_ns <= now_ns - edge].sum(dtype=np.int64)
             + recent[self.cleared_ns <= now_ns - edge].sum(dtype=np.int64))) for edge in edges_ns)
+
+    def book(self, index: Indices, touches: npt.NDArray[np.float64], exposure_ns: npt.NDArray[np.float64],
+             keep: npt.NDArray[np.float64]) -> None:
+        """Add to the evidence of some windows.
+
+        Args:
+            index: Windows, shape (n,), each at most once.
+            touches: Watched pages found touched.
+            exposure_ns: Time for which pages were watched, summed over pages.
+            keep: Weight of all older evidence.
+        """
+        touched = self.touches[index] * keep + touches
+        exposed = self.exposure_ns[index] * keep + exposure_ns
+        fade = np.minimum(_EVIDENCE_NS / np.maximum(exposed, 1.0), 1.0)
+        self.touches[index] = touched * fade
+        self.exposure_ns[index] = exposed * fade
 
     def idle_since_ns(self, start: int, end: int) -> npt.NDArray[np.int64]:
         """Since when each page of a range is known to be untouched; the far future where that is not known.

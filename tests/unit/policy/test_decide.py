@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from builders import BASE, MIB, SECOND, region, snapshot
 from pagepulse.model.memory import PAGE
-from pagepulse.policy.decide import NEVER_IDLE_NS, Candidate, PageState, candidates, cold_runs, due
+from pagepulse.model.windows import NEVER_IDLE_NS
+from pagepulse.policy.decide import Candidate, PageState, candidates, cold_runs, due
 from pagepulse.policy.parse import parse_schemes
 from pagepulse.policy.quota import Usage, charged
 from pagepulse.policy.scheme import Scheme
