@@ -109,23 +109,25 @@ class Target:
         iovecs = np.column_stack((ranges[:, 0], ranges[:, 1] - ranges[:, 0]))
         while len(iovecs):
             batch = np.ascontiguousarray(iovecs[:IOVECS_PER_CALL])
-            done = self._advise(batch)
+            done, error = self._advise(batch)
             calls += 1
             completed = int(np.searchsorted(np.cumsum(batch[:, 1]), np.uint64(done), side="right"))
-            if completed < len(batch):  # the kernel stopped here
-                self._remember_refusal(int(batch[completed, 0]))
+            if not completed:  # where the kernel stops at a later range, the next call begins there and tells why
+                if error == errno.EINVAL:
+                    self._remember_refusal(int(batch[0, 0]))
                 refused += 1
-                completed += 1
+                completed = 1
             iovecs = iovecs[completed:]
         return ClearResult(calls, refused)
 
-    def _advise(self, iovecs: Addresses) -> int:
+    def _advise(self, iovecs: Addresses) -> tuple[int, int]:
+        """Bytes done; and if the first range was refused, why: EINVAL if locked or hugetlb, ENOMEM if unmapped."""
         try:
-            return process_madvise(self.process.pidfd, iovecs, MADV_COLD)
+            return process_madvise(self.process.pidfd, iovecs, MADV_COLD), 0
         except OSError as error:
             if error.errno == errno.ESRCH:
                 raise TargetGone(f"process {self.process.pid} has exited") from None
-            return 0  # EINVAL: locked or hugetlb; ENOMEM: unmapped meanwhile. The read-back says what it is
+            return 0, error.errno or errno.EINVAL
 
     def _remember_refusal(self, address: int) -> None:
         owner = next((m for m in self._mappings if m.start <= address < m.end), None)

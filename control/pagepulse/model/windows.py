@@ -140,6 +140,12 @@ class Windows:
         same = (old.first[position] == self.first) & (old.mask[position] == self.mask)
         for name in _STATE:
             getattr(self, name)[same] = getattr(old, name)[position[same]]
+        self._refuse_unclearable(np.arange(len(self)))
+
+    def _refuse_unclearable(self, index: Indices) -> None:
+        """In a mapping that cannot be cleared, a young page says nothing, and never will."""
+        young = self.present[index] & ~self.watched[index]
+        self.refused[index] |= np.where(self.clearable[index], np.uint64(0), young)
 
     def dirty(self) -> Masks:
         """Pages that were touched since their last clear, or never cleared, and could be cleared now."""
@@ -172,12 +178,13 @@ class Windows:
         self.present[index] = present
         self.settled[index] &= watched
         self.watched[index] = watched
-        self.refused[index] &= present
+        self.refused[index] &= present & young  # what reads clear can be cleared after all
         self.huge[index] = (read.level & (LEVEL_CHUNK | LEVEL_GIB)) != 0
         self.read_ns[index] = read.taken_ns
         if fresh.any():
             some = fresh != 0
             self._start_watching(index[some], fresh[some], read.taken_ns)
+        self._refuse_unclearable(index)
         return Observation(index, before, woken, since_ns, young, returned, read.taken_ns, int(lost.sum()))
 
     def _start_watching(self, index: Indices, fresh: Masks, now_ns: int) -> None:
