@@ -21,22 +21,17 @@ import numpy.typing as npt
 
 from pagepulse.model import regions as region_model
 from pagepulse.model.estimate import Estimate, estimate, watch_time_ns
-from pagepulse.model.evidence import rate_log_likelihood, split_gains
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
 from pagepulse.model.plan import choose_probes, choose_sweep, pages_of, ranges_of
 from pagepulse.model.probe import Probe
 from pagepulse.model.regions import Rows
 from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
+from pagepulse.model.structure import owners, restructured
 from pagepulse.model.windows import Indices, Observation, Windows, popcount
 
-SPLIT_ABOVE = 20.0
-"""G (see evidence.py) above which a region is cut in two."""
-
-_WITNESS = 1 / 16  # neighbouring pages are touched together: so many of them are one independent witness
 _NEWER = 0.1  # weight of older evidence when a window is probed
 _SLICE_WINDOWS = 32  # a sweep is read back each 8 MiB: later, hot pages would be young again
 _RESTRUCTURE_NEWS_NS, _RESTRUCTURE_NS = 200_000_000, 2_000_000_000  # regions are cut and merged this often
-_CUTS_A_ROUND = 4  # an idle island in busy memory takes two cuts
 _WAKE_READS = 4096  # windows read at once because a neighbour woke
 
 
@@ -141,8 +136,7 @@ class Engine:
 
     def _set_regions(self, regions: Rows) -> None:
         self.regions = regions
-        # A window belongs to the region of its first byte.
-        self._owner = np.maximum(np.searchsorted(regions["start"], self.windows.first, side="right") - 1, 0)
+        self._owner = owners(regions, self.windows)
         self._woken = np.zeros((2, len(regions)))
 
     # --- an aggregation interval -----------------------------------------------------------------------------------
@@ -377,45 +371,8 @@ class Engine:
             unclearable_bytes=int(rows["unclearable_bytes"].sum()), dropped=self.work.windows_lost, cost=Cost(0, 0))
 
     def _restructure(self, now_ns: int) -> None:
-        """Cut regions where their windows disagree; merge neighbours that cannot be told apart."""
         self._is_news, self._restructured_ns = False, now_ns
-        options, regions = self.options, self.regions
-        touches, exposure = (np.bincount(self._owner, column * _WITNESS, len(regions)).astype(float)
-                             for column in (self.windows.touches, self.windows.exposure_ns))
-        merged = region_model.merge(regions, touches, exposure, now_ns, options.min_regions, options.max_regions)
-        for _ in range(_CUTS_A_ROUND):
-            cuts = self._split_points(merged)
-            if not len(cuts):
-                break
-            merged = region_model.split_at(merged, cuts)
-        if len(merged) != len(regions) or not np.array_equal(merged["start"], regions["start"]):
-            self._set_regions(merged)
-            self._share_out_wakes()
-
-    def _share_out_wakes(self) -> None:
-        """Give each region the wakes of its own windows: a cut region's parts would otherwise inherit each other's."""
-        own = np.where(self.windows.watched != 0, 1.0, 0.0)
-        for column, values in (("wakes", self.windows.touches), ("watch_ns", self.windows.exposure_ns)):
-            self.regions[column] = np.bincount(self._owner, values * own, len(self.regions))
-
-    def _split_points(self, regions: Rows) -> Addresses:
-        """Where regions should be cut: behind the window where their two parts disagree most, if they do."""
-        room = self.options.max_regions - len(regions)
-        windows = self.windows
-        if room <= 0 or not len(windows):
-            return np.empty(0, np.uint64)
-        owner = np.maximum(np.searchsorted(regions["start"], windows.first, side="right") - 1, 0)
-        # Most regions have seen no touch at all: there is nothing to cut in them.
-        active = np.flatnonzero((np.bincount(owner, windows.touches, len(regions)) > 0)[owner])
-        if not len(active):
-            return np.empty(0, np.uint64)
-        first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
-        rank = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(active))))
-        gains = split_gains(windows.touches[active] * _WITNESS, windows.exposure_ns[active] * _WITNESS, first, rank,
-                            rate_log_likelihood)
-        best = np.maximum.reduceat(gains, first)
-        behind = np.flatnonzero((gains == best[rank]) & (gains > SPLIT_ABOVE))
-        _, one_each = np.unique(rank[behind], return_index=True)
-        cuts: Addresses = windows.first[active[behind[one_each]][:room] + 1]
-        return cuts
-
+        bounds = (self.options.min_regions, self.options.max_regions)
+        regions = restructured(self.regions, self.windows, self._owner, bounds, now_ns)
+        if len(regions) != len(self.regions) or not np.array_equal(regions["start"], self.regions["start"]):
+            self._set_regions(regions)
