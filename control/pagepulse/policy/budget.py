@@ -15,12 +15,12 @@ _HYSTERESIS = 0.15  # changes of the interval smaller than this are left alone
 _SMOOTHING = 0.2  # weight of the newest interval in the running mean
 _STEP = 1.5  # the interval changes by at most this factor at once
 _LONGEST_NS = 10_000_000_000
-_SWEEP_SHARE = 0.25  # of the budget, once the target is known
+_SWEEP_SHARE, _SWEEP_SHARE_IN_DEBT = 0.15, 0.05  # of the budget, once the target is known
 _FIRST_SWEEP_NS = 200_000_000  # getting to know a target: some 10 GiB at 62 ns a page
 _FIRST_SWEEP_SHARE = 0.1  # of a CPU, until then
 _WARM_UP_NS, _FIRST_SWEEP_ENDS_NS = 1_000_000_000, 10_000_000_000  # a quick picture is worth more than the budget
 _REPAY_NS = 20_000_000_000  # what was spent too much is saved again over this time
-_FREE_AT_LEAST = 0.6  # of the budget
+_FREE_AT_LEAST = 0.5  # of the budget
 _PATROL_NS = 2_000_000_000  # a round over all watched windows should take this long
 _PATROL_AT_LEAST, _PATROL_AT_ONCE = 128, 1024  # windows in one interval
 _FEWEST_PROBES, _USUAL_PROBES, _MOST_PROBES = 2, 16, 64
@@ -57,7 +57,8 @@ class Budget:
         """
         patrol = min(max(windows * self.aggregation_ns // _PATROL_NS, _PATROL_AT_LEAST), _PATROL_AT_ONCE)
         page_ns = self._prices.page_clear_ns + self._prices.retouch_ns
-        pages = _SWEEP_SHARE * self._share * self.aggregation_ns / page_ns
+        sweep_share = _SWEEP_SHARE_IN_DEBT if self._debt_ns > 0 else _SWEEP_SHARE
+        pages = sweep_share * self._share * self.aggregation_ns / page_ns
         if self._first_sweep_pages > 0:
             at_once = _FIRST_SWEEP_SHARE * self.aggregation_ns / self._prices.page_clear_ns
             pages = max(pages, min(self._first_sweep_pages, at_once))
