@@ -8,7 +8,7 @@ is killed leaves every finished snapshot readable. What is rounded, and how far,
 """
 
 from pagepulse.capture.codec import VERSION, quantised
-from pagepulse.capture.recorder import Recorder
+from pagepulse.capture.recorder import Recorder, check_new
 from pagepulse.capture.recording import Event, Recording
 
-__all__ = ["VERSION", "Event", "Recorder", "Recording", "quantised"]
+__all__ = ["VERSION", "Event", "Recorder", "Recording", "check_new", "quantised"]

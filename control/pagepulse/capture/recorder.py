@@ -143,6 +143,21 @@ class Recorder:
             os.close(fd)
 
 
+def check_new(path: Path, *, force: bool) -> None:
+    """Say now what making the recording would say later, when a command has been started for it.
+
+    Raises:
+        UsageError: The file exists.
+        PagepulseError: No file can be made there.
+    """
+    if not force and os.path.lexists(path):
+        raise _exists(path)
+    try:
+        os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        raise _cannot_create(path, error) from None
+
+
 def _create(path: Path, *, force: bool) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC  # O_EXCL: never through a symbolic link
     try:
@@ -150,11 +165,19 @@ def _create(path: Path, *, force: bool) -> int:
             _remove_old(path)
         return os.open(path, flags, 0o600)
     except FileExistsError:
-        raise UsageError(f"{path} exists", why="a recording never overwrites a file unasked",
-                         hint="name another file with -o, or give --force") from None
+        raise _exists(path) from None
     except OSError as error:
-        raise PagepulseError(f"cannot create the recording {path}", why=error.strerror or str(error),
-                             hint="name another file with -o") from None
+        raise _cannot_create(path, error) from None
+
+
+def _exists(path: Path) -> UsageError:
+    return UsageError(f"{path} exists", why="a recording never overwrites a file unasked",
+                      hint="name another file with -o, or give --force")
+
+
+def _cannot_create(path: Path, error: OSError) -> PagepulseError:
+    return PagepulseError(f"cannot create the recording {path}", why=error.strerror or str(error),
+                          hint="name another file with -o")
 
 
 def _remove_old(path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pagepulse.capture import Recorder
+from pagepulse.capture import Recorder, check_new
 from pagepulse.cli.options import add_monitoring, add_target
 from pagepulse.cli.session import Session, refuse_silence, session
 from pagepulse.units import format_size
@@ -36,6 +36,7 @@ class Record:
 
     def run(self, args: argparse.Namespace) -> int:
         """Record until the end."""
+        check_new(args.output, force=args.force)
         with session(args) as running, Recorder(args.output, _header(running), force=args.force) as recorder:
             running.monitor.on_event = recorder.event
             for snapshot in running.monitor.snapshots(running.waiter):

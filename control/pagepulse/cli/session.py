@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pagepulse.cli.options import monitor_options
-from pagepulse.errors import PagepulseError, UsageError
+from pagepulse.errors import PagepulseError, TargetGone, UsageError
 from pagepulse.kernel.host import facts, require
 from pagepulse.kernel.launch import Command
 from pagepulse.kernel.lock import TargetLock
@@ -68,7 +68,10 @@ def session(args: argparse.Namespace, *, acts: bool = False) -> Iterator[Session
         stack.callback(lock.close)
         waiter = Waiter(process.pidfd)
         stack.callback(waiter.close)
-        monitor = Monitor(process, reader, probes, options)
+        try:
+            monitor = Monitor(process, reader, probes, options)
+        except TargetGone:
+            raise _ended_too_soon() from None
         stack.callback(monitor.close)
         running = Session(monitor, process, waiter, options, command)
         yield running
@@ -95,5 +98,9 @@ def refuse_silence(running: Session) -> None:
         PagepulseError: There is no snapshot, and nobody asked us to stop.
     """
     if running.monitor.totals.snapshots == 0 and running.waiter.signal is None:
-        raise PagepulseError("the target ended before there was a snapshot", why="it ran for less than an interval",
-                             hint="watch something that runs longer")
+        raise _ended_too_soon()
+
+
+def _ended_too_soon() -> PagepulseError:
+    return PagepulseError("the target ended before there was a snapshot", why="it ran for less than an interval",
+                          hint="watch something that runs longer")

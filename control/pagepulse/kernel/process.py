@@ -39,7 +39,7 @@ class Process:
     """
 
     def __init__(self, pid: int, root: Path = Path("/proc")) -> None:
-        if pid <= 0:
+        if not 0 < pid < 1 << 31:
             raise UsageError(f"{pid} is no process id", hint="a process id is a number above 0: see `pgrep NAME`")
         try:
             self.pidfd = os.pidfd_open(pid)
@@ -116,7 +116,11 @@ class Process:
 
     def has_exited(self) -> bool:
         """Whether the process has ended, even if nobody has waited for it yet."""
-        return bool(select.select([self.pidfd], [], [], 0)[0])
+        return self.ends_within(0)
+
+    def ends_within(self, patience_s: float) -> bool:
+        """As `has_exited`, but wait so long for it."""
+        return bool(select.select([self.pidfd], [], [], patience_s)[0])
 
     def close(self) -> None:
         """Let go of the process; it goes on."""

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from pagepulse.errors import TargetGone
+from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.kernel import layout
 from pagepulse.kernel.maps import parse_maps
 from pagepulse.kernel.pageflags import PageFlags
@@ -20,6 +20,7 @@ from pagepulse.kernel.syscalls import IOVECS_PER_CALL, MADV_COLD, process_madvis
 from pagepulse.model.memory import CHUNK, PAGE, Addresses, ClearResult, Mapping, Masks, PageBits, WindowRead
 
 _GIB = 1 << 30
+_EXIT_S = 1.0  # an exiting process loses its memory first, and is dead a moment later
 
 
 class Target:
@@ -37,7 +38,7 @@ class Target:
         self._probes = probes
         self.identity = reader.identity(process.pidfd)
         probes.watch(self.identity)
-        self._flags = PageFlags(process.pid)
+        self._flags = _page_flags(process)
         self._refused: set[int] = set()  # starts of mappings that refused MADV_COLD: locked, or hugetlb on a file
         self._maps_text = ""
         self._mappings: list[Mapping] = []
@@ -158,6 +159,17 @@ class Target:
     def close(self) -> None:
         """Let go of the target; it goes on."""
         self._flags.close()
+
+
+def _page_flags(process: Process) -> PageFlags:
+    try:
+        return PageFlags(process.pid)
+    except OSError as error:
+        if process.ends_within(_EXIT_S):
+            raise TargetGone(f"process {process.pid} has exited") from None
+        raise PagepulseError(f"process {process.pid} ({process.name}) cannot be watched any more",
+                             why=f"its main thread has ended: /proc says of its memory '{error.strerror}'",
+                             hint="watch a process whose main thread lives") from None
 
 
 def _page_bits(entries: Masks, parents: Masks) -> tuple[npt.NDArray[np.bool_], ...]:

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`pagepulse record`, from the command line: what it says is true, what it costs, and that it leaves nothing behind."""
+
+import json
+import os
+import pwd
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from live.machine import wait_until
+from live.recorder import Recorder, is_in_kernel, pagepulse, snapshots
+from pagepulse.capture import Recording
+from pagepulse.model.snapshot import Snapshot
+from workload import PROGRAMS, Workload, status_bytes
+
+pytestmark = pytest.mark.live
+
+MIB = 1 << 20
+SUMMARY = {"duration_s", "snapshots", "cpu_percent", "rss_peak_bytes", "target_tax_percent", "unclearable_bytes",
+           "dropped", "probes"}
+
+
+@pytest.fixture(name="output")
+def _output(tmp_path):
+    return tmp_path / "out.data"
+
+
+def report(kind: str, path: Path, *options: str):
+    outcome = pagepulse("report", kind, path, "--json", *options)
+    assert outcome.status == 0, outcome.err
+    return outcome.json
+
+
+def overlapping(snapshot: Snapshot, start: int, end: int):
+    """Rows of its regions."""
+    return snapshot.regions[(snapshot.regions["start"] < end) & (snapshot.regions["end"] > start)]
+
+
+def open_files(pid: int) -> list[str]:
+    return sorted(str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_the_summary_says_what_was_done_and_what_it_cost(output):
+    with Workload("pulse", "--size", "64MiB") as pulse:
+        outcome = pagepulse("record", "--pid", str(pulse.pid), "--duration", "3s", "--json", "-o", output)
+    assert outcome.status == 0
+    summary = outcome.json
+    assert summary.keys() >= SUMMARY
+    assert 2.5 < summary["duration_s"] < 4
+    assert summary["snapshots"] == len(snapshots(output)) > 5
+    assert summary["dropped"] == 0
+    assert summary["cpu_percent"] > 0
+    assert summary["target_tax_percent"] > 0
+    assert 0 < summary["rss_peak_bytes"] <= 64 * MIB
+    assert all(name.startswith(("kprobe:", "raw_tracepoint:")) for name in summary["probes"])
+    with Recording.open(output) as recording:
+        assert recording.summary == summary
+
+
+@pytest.mark.parametrize("share", ["10%", "50%"])
+def test_the_working_set_of_a_known_program_is_told_within_3_percent(output, share):
+    with Workload("pulse", "--size", "1GiB", "--hot", share) as pulse:
+        outcome = pagepulse("record", "--pid", str(pulse.pid), "--duration", "8s", "-o", output)
+        hot_bytes = pulse.ready["hot_bytes"]
+    assert outcome.status == 0, outcome.err
+    assert report("wss", output)["wss_bytes"]["p50"] == pytest.approx(hot_bytes, rel=0.03)
+
+
+def test_areas_used_one_after_the_other_are_told_one_by_one_at_a_steady_size(output):
+    """... and the process that watches is small, and carries no compiler around."""
+    with Workload("stairs", "--areas", "10", "--bytes", "10000000", "--phase", "2500ms") as stairs, \
+            Recorder("--pid", str(stairs.pid), output=output) as recorder:
+        stairs.wait_for("phase", number=6)  # more than ten seconds
+        maps = Path(f"/proc/{recorder.pid}/maps").read_text()
+        assert status_bytes(recorder.pid, "VmRSS") <= 64 * MIB
+        assert status_bytes(recorder.pid, "VmHWM") <= 64 * MIB
+        stairs.wait_for("end", timeout_s=60)
+        assert recorder.end().status == 0
+    assert "LLVM" not in maps
+    assert "libbcc" not in maps
+    assert 9_700_000 <= report("wss", output)["wss_bytes"]["p50"] <= 10_300_000
+
+
+def test_idle_memory_is_told_for_as_long_as_it_is_idle(output):
+    with Workload("pulse", "--size", "128MiB", "--hot", "25%") as pulse:
+        assert pagepulse("record", "--pid", str(pulse.pid), "--duration", "5s", "-o", output).status == 0
+    idle = report("idle", output)["idle_bytes"]
+    assert idle["1s"] == pytest.approx(96 * MIB, rel=0.03)
+    assert idle["60s"] == 0
+    assert all(idle[longer] <= idle[shorter] for shorter, longer in zip(list(idle), list(idle)[1:], strict=False))
+
+
+def test_every_region_lies_in_a_mapping_and_has_its_name(output, tmp_path):
+    with Workload("touch", "--area", f"a:{1009 * 4096}:file={tmp_path / 'mapped'}", "--area", "b:13MiB") as touch:
+        assert pagepulse("record", "--pid", str(touch.pid), "--duration", "2s", "-o", output).status == 0
+        start, end = touch.area("a")
+    (newest,) = report("regions", output, "--last")["snapshots"]
+    named = [region for region in newest["regions"] if region["mapping"] == str(tmp_path / "mapped")]
+    assert named[0]["start"] == start
+    assert named[-1]["end"] == end
+    assert {region["pid"] for region in newest["regions"]} == {touch.pid}
+    edges = [edge for region in newest["regions"] for edge in (region["start"], region["end"])]
+    assert edges == sorted(edges)
+
+
+def test_nothing_stays_in_the_kernel_and_nothing_on_the_disk_but_the_recording(output):
+    with Workload("pulse", "--size", "16MiB") as pulse, Recorder("--pid", str(pulse.pid), output=output) as recorder:
+        recorder.wait_for_snapshots()
+        held = recorder.bpf_ids()
+        assert len(held) >= 10
+        assert all(is_in_kernel(*one) for one in held)
+        recorder.send(signal.SIGKILL)
+        assert recorder.end().status == -signal.SIGKILL
+    assert wait_until(lambda: not any(is_in_kernel(*one) for one in held))
+    assert os.listdir(output.parent) == [output.name]  # noqa: PTH208
+
+
+def test_a_long_recording_holds_no_more_files_than_a_short_one(output):
+    with Workload("pulse", "--size", "16MiB") as pulse, Recorder("--pid", str(pulse.pid), output=output) as recorder:
+        recorder.wait_for_snapshots(2)
+        before = open_files(recorder.pid)
+        recorder.wait_for_snapshots(12)
+        assert open_files(recorder.pid) == before
+
+
+def test_new_memory_is_seen_within_the_update_interval(output):
+    with Workload("touch") as touch, Recorder("--pid", str(touch.pid), output=output) as recorder:
+        recorder.wait_for_snapshots()
+        area = touch.command("map late:13MiB")["area"]
+        mapped_ns = time.monotonic_ns()
+
+        def is_seen(snapshot: Snapshot) -> bool:
+            return bool(overlapping(snapshot, area["start"], area["end"])["present_bytes"].sum() >= 13 * MIB)
+        assert wait_until(lambda: is_seen(snapshots(output)[-1]))
+        first = next(snapshot for snapshot in snapshots(output) if is_seen(snapshot))
+    assert first.end_ns - mapped_ns < 3_000_000_000
+
+
+def test_memory_that_goes_away_is_no_longer_told(output):
+    with Workload("touch", "--area", "a:13MiB", "--area", "b:1MiB") as touch, \
+            Recorder("--pid", str(touch.pid), output=output) as recorder:
+        recorder.wait_for_snapshots()
+        start, end = touch.area("a")
+        touch.command("unmap a")
+        assert wait_until(lambda: not overlapping(snapshots(output)[-1], start, end).size)
+        b_start, b_end = touch.area("b")
+        assert overlapping(snapshots(output)[-1], b_start, b_end)["present_bytes"].sum() >= MIB
+
+
+# --- a command -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 128 + signal.SIGTERM)])
+def test_the_exit_status_of_a_command_is_passed_on(output, script, status):
+    outcome = pagepulse("record", "--json", "-o", output, "--", "sh", "-c", f"sleep 1; {script}")
+    assert outcome.status == status
+    assert outcome.json["snapshots"] == len(snapshots(output)) > 0
+
+
+def test_a_command_that_outlives_the_duration_is_ended_and_that_is_no_failure(output):
+    outcome = pagepulse("record", "--duration", "1s", "-o", output, "--", PROGRAMS / "pulse", "--size", "16MiB")
+    assert outcome.status == 0
+    assert '"event": "end"' in outcome.out  # it heard SIGTERM, and ended in good order
+
+
+def test_a_stopped_command_is_ended_too(output):
+    outcome = pagepulse("record", "--duration", "1s", "-o", output, "--", "sh", "-c", "kill -STOP $$; sleep 60")
+    assert outcome.status == 0
+
+
+def test_what_looks_like_an_option_of_ours_belongs_to_the_command(output):
+    outcome = pagepulse("record", "-o", output, "--", "sh", "-c", 'sleep 1; echo "$@"', "sh", "--json", "--pid", "1")
+    assert outcome.out == "--json --pid 1\n"
+
+
+def test_a_command_runs_as_the_user_who_called_sudo(output):
+    """... with that user's groups and home, and the recording is still root's."""
+    nobody = pwd.getpwnam("nobody")
+    outcome = pagepulse("record", "-o", output, "--", "sh", "-c", 'id -u; id -g; echo "$HOME"; sleep 1',
+                        environment={"SUDO_UID": str(nobody.pw_uid), "SUDO_GID": str(nobody.pw_gid)})
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.split() == [str(nobody.pw_uid), str(nobody.pw_gid), nobody.pw_dir]
+    assert output.stat().st_uid == 0
+    assert output.stat().st_mode & 0o777 == 0o600
+
+
+def test_without_sudo_a_command_runs_as_we_do(output):
+    outcome = pagepulse("record", "-o", output, "--", "sh", "-c", "id -u; sleep 1", environment={"SUDO_UID": ""})
+    assert outcome.out == "0\n"
+
+
+def test_a_command_is_not_started_for_a_recording_that_cannot_be(output, tmp_path):
+    """It might do something that cannot be undone."""
+    trace = tmp_path / "trace"
+    output.write_text("somebody's data")
+    for path, status, words in ((output, 2, "exists"), (tmp_path / "no" / "x", 1, "No such file or directory")):
+        outcome = pagepulse("record", "-o", path, "--", "touch", trace)
+        assert outcome.status == status
+        assert words in outcome.err
+    assert not trace.exists()
+    assert output.read_text() == "somebody's data"
+
+
+def test_an_existing_recording_is_replaced_only_by_force(output):
+    output.write_text("old")
+    outcome = pagepulse("record", "--force", "--duration", "1s", "-o", output, "--pid", str(os.getpid()), "--json")
+    assert outcome.status == 0
+    assert json.loads(outcome.out)["snapshots"] == len(snapshots(output))
