@@ -44,7 +44,7 @@ _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "ref
           "evicted": "u8", "cleared_ns": "i8", "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "touches": "f8",
           "exposure_ns": "f8"}
 
-
+_GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)  # golden ratio * 2^64, modulo 2^64
 _EVIDENCE_NS = WINDOW_PAGES * 10_000_000_000.0  # evidence reaches back some ten seconds
 
 
@@ -80,7 +80,7 @@ class Windows:
     Args:
         mappings: The target's mappings, sorted.
         chunks: The populated chunks among them, sorted.
-        limit: At most so many windows; above it only every second, fourth, ... window is taken.
+        limit: About so many windows at most; above it only one in two, in four, ... is taken.
     """
 
     present: Masks
@@ -116,7 +116,7 @@ class Windows:
         self.stride = 1
         while len(tile) > limit * self.stride:
             self.stride *= 2
-        chosen = slice(self.stride // 2, None, self.stride)
+        chosen = _is_spread(tile, self.stride)
         self.tile: Addresses = tile[chosen]
         """Address to read at, a multiple of WINDOW."""
         self.mapping: Indices = owner[chosen]
@@ -263,6 +263,17 @@ class Windows:
         since[pages[watched]] = known[watched]
         offset = (start - int(first)) // PAGE
         return since[offset : offset + (end - start) // PAGE]
+
+
+def _is_spread(tiles: Addresses, stride: int) -> npt.NDArray[np.bool_]:
+    """Choose one window in `stride`, a power of two, by its address alone, so that others may come and go.
+
+    Multiples of the golden ratio, modulo 1, lie evenly however many are taken, and in step with no layout. What a
+    larger stride chooses, a smaller one chooses, too.
+    """
+    places = tiles // np.uint64(WINDOW) * _GOLDEN
+    chosen: npt.NDArray[np.bool_] = places <= ALL_PAGES // np.uint64(stride)
+    return chosen
 
 
 def _page_masks(tile: Addresses, first: Addresses, last: Addresses) -> Masks:
