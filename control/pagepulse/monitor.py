@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pagepulse.errors import TargetGone
 from pagepulse.kernel.prices import calibrate
@@ -55,7 +56,7 @@ class Totals:
     unclearable_bytes: int = 0
     probes: list[str] = field(default_factory=list)
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """As `record --json` prints it at the end."""
         duration_ns = max(time.monotonic_ns() - self.begun_ns, 1)
         return {

@@ -36,12 +36,13 @@ class Session:
 
 
 @contextmanager
-def session(args: argparse.Namespace, *, acts: bool = False) -> Iterator[Session]:
+def session(args: argparse.Namespace, *, acts: bool = False, mute: bool = False) -> Iterator[Session]:
     """Attach to the target that the arguments name; detach on every way out.
 
     Args:
         args: Parsed by `options.add_target` and `add_monitoring`.
         acts: The verb will change the target's memory: some targets are refused.
+        mute: Discard the output of a command that we start.
 
     Raises:
         UsageError: No such target, or a wrong one.
@@ -60,7 +61,7 @@ def session(args: argparse.Namespace, *, acts: bool = False) -> Iterator[Session
         stack.callback(probes.close)
         command = None
         if process is None:
-            command = Command(args.argv)
+            command = Command(args.argv, mute=mute)
             stack.callback(command.end)  # whatever fails from here on, it does not run on unwatched
             process = Process(command.pid)
             stack.callback(process.close)

@@ -19,12 +19,13 @@ class Command:
 
     Args:
         argv: Program and arguments; no shell.
+        mute: Discard what it prints.
 
     Raises:
         UsageError: It cannot be started.
     """
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], *, mute: bool = False) -> None:
         user = _invoking_user()
         identity = {} if user is None else {
             "user": user.pw_uid, "group": user.pw_gid, "extra_groups": os.getgrouplist(user.pw_name, user.pw_gid)}
@@ -32,7 +33,8 @@ class Command:
         if user is not None:
             environment |= {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell}
         try:
-            self._child = subprocess.Popen(argv, env=environment, **identity)  # type: ignore[call-overload]
+            output = subprocess.DEVNULL if mute else None
+            self._child = subprocess.Popen(argv, env=environment, stdout=output, stderr=output, **identity)  # type: ignore[call-overload]
         except OSError as error:
             raise UsageError(f"{argv[0]} cannot be started", why=error.strerror or str(error),
                              hint="give a program and its arguments after --; there is no shell") from None
