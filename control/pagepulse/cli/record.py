@@ -14,6 +14,7 @@ from typing import Any
 from pagepulse.capture import Recorder, check_new
 from pagepulse.cli.options import add_monitoring, add_target
 from pagepulse.cli.session import Session, refuse_silence, session
+from pagepulse.kernel.host import facts, require
 from pagepulse.units import format_size
 
 
@@ -36,6 +37,7 @@ class Record:
 
     def run(self, args: argparse.Namespace) -> int:
         """Record until the end."""
+        require(facts())  # first: without privileges nothing else matters
         check_new(args.output, force=args.force)
         with session(args) as running, Recorder(args.output, _header(running), force=args.force) as recorder:
             running.monitor.on_event = recorder.event

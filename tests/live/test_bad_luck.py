@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bad input and bad luck: a clear message, the documented exit code, and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from live.machine import setting, small_disk, wait_until
+from live.recorder import Recorder, line, pagepulse, snapshots
+from pagepulse.kernel.host import NEEDED
+from pagepulse.model.memory import PAGE
+from workload import PROGRAMS, Workload
+
+pytestmark = pytest.mark.live
+
+MIB = 1 << 20
+SOURCES = Path(__file__).parent / "programs"
+
+
+@pytest.fixture(name="output")
+def _output(tmp_path):
+    return tmp_path / "out.data"
+
+
+@pytest.fixture(name="pulse")
+def _pulse():
+    with Workload("pulse", "--size", "16MiB") as pulse:
+        yield pulse
+
+
+@pytest.fixture(name="build", scope="session")
+def _build(tmp_path_factory):
+    """Compile one of our programs."""
+    def build(name: str) -> Path:
+        program = tmp_path_factory.mktemp("programs") / name
+        subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, SOURCES / f"{name}.c", "-lpthread"],
+                       check=True)
+        return program
+    return build
+
+
+def assert_refused(outcome, status: int, *words: str) -> None:
+    """With a message for people: what, and at least one of why and next."""
+    assert outcome.status == status
+    assert outcome.out == ""
+    assert outcome.err.startswith("pagepulse: ")
+    assert "\n  why:  " in outcome.err or "\n  next: " in outcome.err or status == 2
+    for word in words:
+        assert word in outcome.err
+
+
+# --- targets that cannot be ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pid", "words"), [
+    ("4194304", "there is no process 4194304"),  # PID_MAX_LIMIT: never given
+    ("0", "0 is no process id"), ("-1", "-1 is no process id"), ("99999999999999999999", "is no process id"),
+    ("2", "kernel thread"),
+])
+def test_a_target_that_cannot_be_is_refused(output, pid, words):
+    assert_refused(pagepulse("record", "--pid", pid, "-o", output), 2, words)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("pid", ["many", "", "1.5", "0x10"])
+def test_what_is_no_number_is_wrong_usage(output, pid):
+    outcome = pagepulse("record", "--pid", pid, "-o", output)
+    assert outcome.status == 2
+    assert "--pid" in outcome.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--pid", "1", "--", "true"]])
+def test_none_or_two_targets_are_wrong_usage(output, arguments):
+    assert_refused(pagepulse("record", "-o", output, *arguments), 2, "one target")
+
+
+def test_its_own_process_is_refused(output):
+    own = ["sh", "-c", 'exec "$@" --pid $$', "sh"]
+    assert_refused(pagepulse("record", "-o", output, prefix=own), 2, "does not watch itself")
+    schemes = Path(__file__).parents[2] / "schemes" / "observe-only.json"
+    assert_refused(pagepulse("run", "--schemes", schemes, prefix=own), 2, "does not watch itself")
+
+
+def test_process_1_is_refused_for_schemes(output):
+    schemes = Path(__file__).parents[2] / "schemes" / "observe-only.json"
+    assert_refused(pagepulse("run", "--schemes", schemes, "--pid", "1"), 2, "process 1", "whole system")
+
+
+@pytest.mark.parametrize(("command", "words"), [("/nonexistent", "No such file"), ("/etc/passwd", "Permission denied"),
+                                                ("/", "Permission denied")])
+def test_a_command_that_cannot_be_started_is_wrong_usage(output, command, words):
+    assert_refused(pagepulse("record", "-o", output, "--", command), 2, "cannot be started", words)
+    assert not output.exists()
+
+
+def test_a_command_that_ends_at_once_is_a_failure_with_a_reason(output):
+    assert_refused(pagepulse("record", "-o", output, "--", "true"), 1, "ended before there was a snapshot")
+
+
+def test_a_process_that_is_dead_already_is_a_failure_with_a_reason(output):
+    with subprocess.Popen(["true"]) as zombie:
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        assert_refused(pagepulse("record", "-o", output, "--pid", str(zombie.pid)), 1, "ended before")
+
+
+# --- privileges ------------------------------------------------------------------------------------------------------
+
+
+def test_without_root_it_says_so_and_what_would_help(output, pulse):
+    outcome = pagepulse("record", "--pid", str(pulse.pid), "-o", output,
+                        prefix=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+    assert_refused(outcome, 3, "needs root", "sudo", *NEEDED)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("capability", NEEDED)
+def test_a_capability_that_is_short_is_named(output, pulse, capability):
+    name = capability.removeprefix("CAP_").lower()
+    outcome = pagepulse("record", "--pid", str(pulse.pid), "-o", output,
+                        prefix=["setpriv", f"--bounding-set=-{name}", f"--inh-caps=-{name}"])
+    assert_refused(outcome, 3, capability, NEEDED[capability])
+    assert not any(other in outcome.err for other in NEEDED if other != capability)
+    assert not output.exists()
+
+
+# --- targets that change ---------------------------------------------------------------------------------------------
+
+
+def test_a_target_that_exits_ends_the_recording_in_good_order(output):
+    with Workload("pulse", "--size", "16MiB") as pulse, Recorder("--pid", str(pulse.pid), output=output) as recorder:
+        recorder.wait_for_snapshots()
+        pulse.finish()
+        outcome = recorder.end()
+    assert outcome.status == 0
+    assert f"{len(snapshots(output))} snapshots in" in outcome.err
+    assert "complaint" not in pagepulse("report", "wss", output).err
+
+
+def test_a_target_that_is_killed_ends_the_recording_in_good_order(output):
+    with Workload("pulse", "--size", "16MiB") as pulse, \
+            Recorder("--pid", str(pulse.pid), "--json", output=output) as recorder:
+        recorder.wait_for_snapshots()
+        pulse.signal(signal.SIGKILL)
+        outcome = recorder.end()
+    assert outcome.status == 0
+    assert outcome.json["snapshots"] == len(snapshots(output))
+
+
+def test_a_target_that_becomes_another_program_is_followed_twice(output, tmp_path):
+    """What was known of the old program's memory is forgotten, and the new one's is found."""
+    go = tmp_path / "go"
+    script = f"until [ -e {go} ]; do sleep 0.1; done; exec {PROGRAMS / 'pulse'} --size 64MiB --hot 50%"
+    with Workload("touch", "--area", "a:13MiB") as touch, \
+            Recorder("--pid", str(touch.pid), "--json", output=output) as recorder:
+        recorder.wait_for_snapshots()
+        (tmp_path / "script").write_text(script)
+        touch.command(f"exec sh {tmp_path / 'script'}")
+        assert wait_until(lambda: snapshots(output)[-1].rss_bytes < 8 * MIB)
+        go.touch()
+        assert wait_until(lambda: abs(snapshots(output)[-1].wss_bytes - 32 * MIB) < MIB)
+        recorder.send(signal.SIGTERM)
+        outcome = recorder.end()
+    assert outcome.status == 0
+    last = snapshots(output)[-1]
+    assert str(PROGRAMS / "pulse") in last.mappings
+    assert str(PROGRAMS / "touch") not in last.mappings
+
+
+def test_a_target_that_is_stopped_is_idle_and_then_it_is_not(output):
+    with Workload("pulse", "--size", "16MiB", "--hot", "50%") as pulse, \
+            Recorder("--pid", str(pulse.pid), output=output) as recorder:
+        assert wait_until(lambda: any(s.wss_bytes > 7 * MIB for s in snapshots(output)))
+        pulse.signal(signal.SIGSTOP)
+        assert wait_until(lambda: snapshots(output)[-1].wss_bytes == 0)
+        pulse.signal(signal.SIGCONT)
+        assert wait_until(lambda: snapshots(output)[-1].wss_bytes > 7 * MIB)
+        recorder.send(signal.SIGINT)
+        assert recorder.end().status == 0
+
+
+@pytest.mark.parametrize("seconds", ["0", "3"])
+def test_a_process_whose_main_thread_has_ended_is_a_failure_with_a_reason(output, build, seconds):
+    """/proc says nothing of its memory any more. It is not taken for one that has exited."""
+    with subprocess.Popen([build("leader"), seconds]) as leader, \
+            Recorder("--pid", str(leader.pid), "--duration", "20s", output=output) as recorder:
+        assert_refused(recorder.end(), 1, "main thread has ended")
+        leader.kill()
+    assert bool(snapshots(output)) == (seconds != "0")
+
+
+def test_a_target_of_100_000_areas_is_watched(output, build):
+    with setting(Path("/proc/sys/vm/max_map_count"), 300_000), \
+            subprocess.Popen([build("areas"), "100000"], stdout=subprocess.PIPE, text=True) as areas:
+        assert areas.stdout.readline() == "100000\n"
+        outcome = pagepulse("record", "--pid", str(areas.pid), "--duration", "6s", "--json", "-o", output)
+        areas.kill()
+    assert outcome.status == 0
+    last = snapshots(output)[-1]
+    assert 500 <= len(last.regions) <= 1000
+    assert last.regions["present_bytes"].sum() >= 100_000 * PAGE
+    assert last.wss_bytes == pytest.approx(1009 * PAGE, rel=0.03)
+
+
+def test_huge_pages_of_the_pool_are_neither_hot_nor_idle_but_told_to_be_unclearable(output, huge_pages):
+    with Workload("touch", "--area", "a:16MiB:hugetlb") as touch:
+        outcome = pagepulse("record", "--pid", str(touch.pid), "--duration", "3s", "--json", "-o", output)
+    assert outcome.json["unclearable_bytes"] >= 16 * MIB
+    last = snapshots(output)[-1]
+    assert last.wss_bytes < MIB
+    assert last.idle_bytes[0] < 2 * MIB
+
+
+def test_a_target_that_maps_64_tebibytes_is_watched(output):
+    code = ("import mmap, time; m = mmap.mmap(-1, 64 << 40, flags=0x4022)\n"  # MAP_NORESERVE
+            "print('ready', flush=True)\nwhile True:\n    for n in range(61): m[(n << 40) + n * 7919 * 4096] = 1\n"
+            "    time.sleep(0.01)")
+    with subprocess.Popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE, text=True) as sparse:
+        assert sparse.stdout.readline() == "ready\n"
+        outcome = pagepulse("record", "--pid", str(sparse.pid), "--duration", "4s", "--json", "-o", output)
+        sparse.kill()
+    assert outcome.status == 0
+    rows = snapshots(output)[-1].regions
+    large = rows[rows["end"] - rows["start"] >= 1 << 36]
+    assert large["present_bytes"].sum() == pytest.approx(61 * PAGE, abs=8 * PAGE)
+
+
+# --- ends of the recorder --------------------------------------------------------------------------------------------
+
+
+def has_no_trace(recorder: Recorder, pulse: Workload) -> bool:
+    """The target lives, works, and may be watched again."""
+    assert Path(f"/proc/{pulse.pid}/stat").read_text().rpartition(")")[2].split()[0] in "RS"
+    again = pagepulse("record", "--force", "--duration", "300ms", "-o", recorder.output.with_name("again"),
+                      "--pid", str(pulse.pid))
+    return again.status == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_recording_in_good_order(output, pulse, number):
+    with Recorder("--pid", str(pulse.pid), "--json", output=output) as recorder:
+        recorder.wait_for_snapshots()
+        recorder.send(number)
+        outcome = recorder.end()
+    assert outcome.status == 0
+    assert outcome.json["snapshots"] == len(snapshots(output)) >= 3
+    assert has_no_trace(recorder, pulse)
+
+
+def test_a_second_interrupt_ends_it_at_once_with_a_recording_that_reads(output, pulse):
+    with Recorder("--pid", str(pulse.pid), output=output) as recorder:
+        recorder.wait_for_snapshots()
+        recorder.send(signal.SIGSTOP)  # both arrive before it can end in good order
+        recorder.send(signal.SIGINT)
+        recorder.send(signal.SIGTERM)
+        recorder.send(signal.SIGCONT)
+        recorder.send(signal.SIGINT)
+        outcome = recorder.end()
+    assert outcome.status in {0, -signal.SIGINT}  # it may have been faster
+    assert len(snapshots(output)) >= 3
+    assert has_no_trace(recorder, pulse)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_recorder_that_is_killed_leaves_every_finished_snapshot_and_the_target_alone(output, pulse, number):
+    with Recorder("--pid", str(pulse.pid), output=output) as recorder:
+        recorder.wait_for_snapshots(5)
+        recorder.send(number)
+        assert recorder.end().status == -number
+    assert len(snapshots(output)) >= 5
+    report = pagepulse("report", "wss", output)
+    assert report.status == 0
+    assert "has no end" in report.err
+    assert has_no_trace(recorder, pulse)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_start_up_leaves_nothing(output, pulse, number):
+    with Recorder("--pid", str(pulse.pid), output=output) as recorder:
+        children = Path(f"/proc/{recorder.pid}/task/{recorder.pid}/children")
+        assert wait_until(lambda: children.read_text() != "")  # it compiles
+        compiler = int(children.read_text().split()[0])
+        recorder.send(number)
+        assert recorder.end().status in {130, -number}
+    assert not output.exists()
+    assert wait_until(lambda: not Path(f"/proc/{compiler}").exists())
+
+
+def test_a_second_monitor_of_one_target_is_refused_and_the_first_goes_on(output, pulse):
+    with Recorder("--pid", str(pulse.pid), output=output) as recorder:
+        recorder.wait_for_snapshots(1)
+        second = pagepulse("record", "--pid", str(pulse.pid), "-o", output.with_name("second"))
+        assert_refused(second, 1, f"process {pulse.pid} (pulse) is watched by another pagepulse")
+        assert not output.with_name("second").exists()
+        count = len(snapshots(output))
+        recorder.wait_for_snapshots(count + 3)
+    assert has_no_trace(recorder, pulse)
+
+
+# --- where the output goes -------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_ends_the_recording_with_a_reason_and_every_finished_snapshot(pulse, tmp_path):
+    with small_disk(tmp_path / "disk", PAGE) as disk:
+        output = disk / "out.data"
+        outcome = pagepulse("record", "--pid", str(pulse.pid), "--aggregate", "20ms", "--budget", "100%", "-o", output)
+        assert_refused(outcome, 1, str(output), "No space left on device", "free some space")
+        assert len(snapshots(output)) >= 3
+        assert output.stat().st_size <= PAGE
+        assert pagepulse("report", "wss", output).status == 0
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_no_empty_file(pulse, tmp_path):
+    with small_disk(tmp_path / "disk", PAGE) as disk:
+        (disk / "other").write_bytes(b"x" * PAGE)
+        outcome = pagepulse("record", "--pid", str(pulse.pid), "-o", disk / "out.data")
+        assert_refused(outcome, 1, "cannot write the recording", "No space left on device")
+        assert sorted(path.name for path in disk.iterdir()) == ["other"]
+
+
+@pytest.mark.parametrize("path", ["no/such/directory/file", "/proc/file", "/dev/full/file"])
+def test_a_recording_that_cannot_be_created_is_a_failure_with_a_reason(pulse, path):
+    assert_refused(pagepulse("record", "--pid", str(pulse.pid), "-o", path), 1, "cannot create the recording", path)
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_failure(output, pulse):
+    for arguments in (("record", "--pid", str(pulse.pid), "--duration", "1s", "--json", "-o", output),
+                      ("report", "regions", output)):
+        done = subprocess.run(["bash", "-c", '"$@" | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}', "bash",
+                               *line(*arguments)], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["record", "--duration", "300ms", "--json"], ["report", "regions"]])
+def test_output_to_a_full_disk_is_a_failure_with_a_reason(output, pulse, arguments):
+    if arguments[0] == "report":
+        assert pagepulse("record", "--pid", str(pulse.pid), "--duration", "300ms", "-o", output).status == 0
+        arguments = [*arguments, str(output)]
+    else:
+        arguments = [*arguments, "--pid", str(pulse.pid), "-o", str(output)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_recorder_that_was_stopped_for_a_while_goes_on_and_counts_the_gap_as_one_interval(output, pulse):
+    with Recorder("--pid", str(pulse.pid), output=output) as recorder:
+        recorder.wait_for_snapshots(3)
+        recorder.send(signal.SIGSTOP)
+        time.sleep(1)
+        count = len(snapshots(output))
+        recorder.send(signal.SIGCONT)
+        recorder.wait_for_snapshots(count + 3)
+        recorder.send(signal.SIGTERM)
+        assert recorder.end().status == 0
+    taken = snapshots(output)
+    assert all(before.end_ns <= after.start_ns for before, after in pairwise(taken))
+    assert max(snapshot.end_ns - snapshot.start_ns for snapshot in taken) >= 500_000_000
