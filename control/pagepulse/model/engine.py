@@ -22,7 +22,14 @@ import numpy.typing as npt
 from pagepulse.model import regions as region_model
 from pagepulse.model.estimate import Estimate, estimate, watch_time_ns
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
-from pagepulse.model.plan import choose_probes, choose_sweep, pages_of, ranges_of
+from pagepulse.model.plan import (
+    choose_probes,
+    choose_sweep,
+    pages_of,
+    ranges_of,
+    slices_of,
+    without_cut_huge_pages,
+)
 from pagepulse.model.probe import Probe
 from pagepulse.model.regions import Rows
 from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
@@ -150,10 +157,18 @@ class Engine:
         now_ns = self._begun_ns = self.memory.now_ns()
         chosen = choose_sweep(self.windows, self.regions, self._owner, self._swept_ns, now_ns, pages)
         self._swept_ns[chosen] = now_ns
-        for first in range(0, len(chosen), _SLICE_WINDOWS):
-            part = chosen[first : first + _SLICE_WINDOWS]
-            self._clear(part)
-            self._count_wakes(self._read(part))
+        for part in slices_of(self.windows, chosen, _SLICE_WINDOWS):
+            self._sweep(part)
+
+    def _sweep(self, part: Indices) -> None:
+        # The clear takes the trace of what was touched since the last read, and would split a new huge page.
+        before = self._read(part)
+        self._count_wakes(before)
+        dirty = before.windows[(before.young & ~self.windows.refused[before.windows]) != 0]
+        ready = without_cut_huge_pages(self.windows, dirty)
+        if len(ready):
+            self._clear(ready)
+            self._count_wakes(self._read(ready))
 
     def begin(self, probes: int) -> bool:
         """Clear the probes.
@@ -240,9 +255,10 @@ class Engine:
         before = self._read(chosen)
         self._count_wakes(before)
         dirty = before.young & ~self.windows.refused[before.windows]
-        chosen, dirty = before.windows[dirty != 0], dirty[dirty != 0]
+        chosen = without_cut_huge_pages(self.windows, before.windows[dirty != 0])
         if not len(chosen):
             return Probe.none()
+        dirty = dirty[np.searchsorted(before.windows, chosen)]
         self._clear(chosen)
         after = self._read(chosen)
         if after.lost:

@@ -90,16 +90,28 @@ def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Coun
     # An idle region's probes found nothing: its dirty pages are swept however recently they were.
     wanted = np.concatenate((unknown, np.setdiff1d(np.flatnonzero(dirty & idle[owner]), unknown, assume_unique=True)))
     wanted = wanted[: pages // WINDOW_PAGES]
-    return _without_cut_huge_pages(windows, np.sort(wanted))
+    return without_cut_huge_pages(windows, np.sort(wanted))
 
 
-def _without_cut_huge_pages(windows: Windows, chosen: Indices) -> Indices:
+def without_cut_huge_pages(windows: Windows, chosen: Indices) -> Indices:
     """Leave out windows of a huge page that is not wholly among the chosen: to clear a part would split it."""
-    if not windows.huge[chosen].any():
+    huge = windows.huge[chosen]
+    if not huge.any():
         return chosen
-    _, position, count = np.unique(windows.tile[chosen] // np.uint64(CHUNK), return_inverse=True, return_counts=True)
-    whole: Indices = chosen[~windows.huge[chosen] | (count[position] == WINDOWS_PER_CHUNK)]
+    chunk = windows.tile[chosen] // np.uint64(CHUNK)
+    _, position, count = np.unique(chunk, return_inverse=True, return_counts=True)
+    start = chunk * np.uint64(CHUNK)
+    there = np.searchsorted(windows.tile, start + np.uint64(CHUNK)) - np.searchsorted(windows.tile, start)
+    whole: Indices = chosen[~huge | (count[position] == there)]
     return whole
+
+
+def slices_of(windows: Windows, chosen: Indices, size: int) -> list[Indices]:
+    """Cut the chosen windows, sorted, into slices of about `size`, none of them within a chunk of 2 MiB."""
+    chunk = windows.tile[chosen] // np.uint64(CHUNK)
+    position = np.arange(len(chosen))
+    first_of_chunk = np.maximum.accumulate(np.where(np.diff(chunk, prepend=np.uint64(0)) != 0, position, 0))
+    return np.split(chosen, np.flatnonzero(np.diff(first_of_chunk // size)) + 1) if len(chosen) else []
 
 
 def ranges_of(windows: Windows, chosen: Indices) -> Addresses:

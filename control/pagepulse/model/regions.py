@@ -80,9 +80,9 @@ def areas_of(mappings: Sequence[Mapping], limit: int) -> Rows:
 
 def fit(regions: Rows, areas: Rows, now_ns: int) -> Rows:
     """Regions that tile the areas: old ones where they still lie in one, new ones where memory is new."""
-    points = np.unique(np.concatenate((areas["start"], areas["end"], regions["start"], regions["end"])))
-    if len(points) < 2:
+    if not len(areas):
         return np.empty(0, STATE)
+    points = np.unique(np.concatenate((areas["start"], areas["end"], regions["start"], regions["end"])))
     start, end = points[:-1], points[1:]
     area = np.searchsorted(areas["start"], start, side="right") - 1
     inside = (area >= 0) & (start < areas["end"][area])
