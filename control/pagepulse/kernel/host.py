@@ -116,4 +116,5 @@ def _missing_capabilities(status: str) -> tuple[str, ...]:
 def _damon_threads(kdamonds: Path) -> int | None:
     if not kdamonds.exists():
         return None
-    return sum((_text(state) or "").strip() == "on" for state in kdamonds.glob("*/state"))
+    states = [_text(state) for state in kdamonds.glob("*/state")]
+    return None if None in states else sum(str(state).strip() == "on" for state in states)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`pagepulse run`: what is idle goes, what is used stays, and what it says it did is what happened."""
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from demo.swap import temporary_swap
+from live.machine import wait_until
+from live.recorder import line, pagepulse
+from pagepulse.model.memory import CHUNK, PAGE, WINDOW_PAGES
+from workload import PROGRAMS, Workload, major_faults, resident_bytes, status_bytes
+
+pytestmark = pytest.mark.live
+
+MIB = 1 << 20
+SCHEME = {"name": "idle", "action": "pageout", "access_pattern": {"rate": {"max": "5%"}, "age": {"min": "1 s"}},
+          "apply_interval": "500 ms"}
+
+
+@pytest.fixture(name="swap")
+def _swap():
+    with temporary_swap(2 << 30) as swap:
+        assert swap.device is not None, swap.why
+        yield
+
+
+@pytest.fixture(name="schemes")
+def _schemes(tmp_path):
+    """A scheme file, changed as a test wants it."""
+    def schemes(**changes) -> Path:
+        path = tmp_path / "schemes.json"
+        path.write_text(json.dumps({"schemes": [SCHEME | changes]}))
+        path.chmod(0o600)
+        return path
+    return schemes
+
+
+def run(*arguments, pid: int, duration: str = "5s"):
+    """Run it, and hold its account to the rules that hold for every account."""
+    outcome = pagepulse("run", "--pid", str(pid), "--duration", duration, "--json", *arguments)
+    assert outcome.status == 0, outcome.err
+    summary = outcome.json
+    assert summary.keys() >= {"rss_before_bytes", "rss_after_bytes", "cpu_percent", "schemes"}
+    for scheme in summary["schemes"]:
+        assert scheme.keys() >= {"name", "action", "tried_bytes", "applied_bytes", "calls", "errors"}
+        assert scheme["tried_bytes"] == scheme["applied_bytes"] + sum(scheme["reasons"].values())
+    return summary
+
+
+def present(watch, pid: int, start: int, end: int) -> np.ndarray:
+    with watch(pid) as target:
+        return target.read_pages(start, end).present
+
+
+@pytest.mark.parametrize("scatter", ["contiguous", "random"])
+def test_what_is_idle_goes_and_not_one_page_that_is_used(watch, schemes, swap, scatter):
+    with Workload("pulse", "--size", "64MiB", "--hot", "20%", "--scatter", scatter) as pulse:
+        faults = major_faults(pulse.pid)
+        summary = run("--schemes", schemes(), pid=pulse.pid)
+        left = present(watch, pulse.pid, pulse.ready["start"], pulse.ready["end"])
+        assert major_faults(pulse.pid) - faults < 64  # its own code may have been idle, too
+    hot = np.zeros(len(left), bool)
+    for start, end in pulse.ready["hot"]:
+        hot[(start - pulse.ready["start"]) // PAGE : (end - pulse.ready["start"]) // PAGE] = True
+    assert left[hot].all()
+    gone_bytes = int(np.count_nonzero(~left)) * PAGE
+    assert summary["schemes"][0]["applied_bytes"] >= gone_bytes
+    assert summary["rss_before_bytes"] - summary["rss_after_bytes"] >= gone_bytes
+    assert summary["swap_bytes"] >= gone_bytes
+    if scatter == "contiguous":  # but for the windows at the edges of what is hot
+        assert np.count_nonzero(left & ~hot) <= 2 * WINDOW_PAGES
+
+
+def test_a_program_loses_none_of_its_data(schemes, swap):
+    with Workload("office", "--hot", "8MiB", "--warm", "8MiB", "--idle", "64MiB", "--comeback", "4MiB") as office:
+        summary = run("--schemes", schemes(), pid=office.pid)
+        assert summary["schemes"][0]["applied_bytes"] >= 60 * MIB
+        office.signal(signal.SIGUSR1)
+        office.wait_for("comeback")
+        assert office.finish()["lost_words"] == 0
+
+
+def test_a_huge_page_with_one_page_in_use_stays_whole_and_the_idle_ones_go(watch, schemes, swap):
+    with Workload("touch", "--area", f"a:{5 * CHUNK}:thp") as touch:
+        start, end = touch.area("a")
+        command = line("run", "--pid", str(touch.pid), "--schemes", schemes(), "--duration", "5s", "--json")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            while process.poll() is None:
+                touch.command("touch a 700 1")  # in the second huge page
+                touch.command("sleep 20")
+            assert json.loads(process.stdout.read())["schemes"][0]["applied_bytes"] >= 4 * CHUNK
+        with watch(touch.pid) as target:
+            bits = target.read_pages(start, end)
+    assert np.flatnonzero(bits.present).tolist() == list(range(512, 1024))
+    assert bits.huge[512:1024].all()
+
+
+@pytest.mark.parametrize("kind", ["shared", "locked"])
+def test_what_cannot_be_watched_is_not_touched(watch, schemes, swap, kind):
+    with Workload("touch", "--area", f"a:13MiB{':locked' if kind == 'locked' else ''}") as touch:
+        if kind == "shared":
+            touch.command("fork")
+        start, end = touch.area("a")
+        run("--schemes", schemes(), pid=touch.pid, duration="3s")
+        assert present(watch, touch.pid, start, end).all()
+
+
+def test_memory_of_a_file_goes_without_swap(watch, schemes, tmp_path):
+    """Not on tmpfs, whose memory needs swap."""
+    directory = Path(__file__).parents[2] / "build"
+    file = directory / f"{tmp_path.name}.mapped"
+    try:
+        with Workload("touch", "--area", f"a:{1009 * PAGE}:file={file}") as touch:
+            summary = run("--schemes", schemes(), pid=touch.pid, duration="4s")
+            assert not present(watch, touch.pid, *touch.area("a")).any()
+        assert summary["schemes"][0]["applied_bytes"] >= 1009 * PAGE
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def test_without_swap_it_says_so_and_anonymous_memory_stays(watch, schemes):
+    if len(Path("/proc/swaps").read_text().splitlines()) > 1:
+        pytest.skip("this machine has swap of its own")
+    with Workload("touch", "--area", "a:13MiB") as touch:
+        outcome = pagepulse("run", "--pid", str(touch.pid), "--schemes", schemes(), "--duration", "3s", "--json")
+        assert present(watch, touch.pid, *touch.area("a")).all()
+    assert "no swap is active" in outcome.err
+    assert outcome.json["schemes"][0]["reasons"]["no swap space"] >= 13 * MIB
+
+
+def test_a_dry_run_prints_each_call_and_makes_none(watch, schemes, swap):
+    with Workload("touch", "--area", "a:13MiB") as touch:
+        start, end = touch.area("a")
+        outcome = pagepulse("run", "--pid", str(touch.pid), "--schemes", schemes(), "--duration", "3s", "--dry-run")
+        assert present(watch, touch.pid, start, end).all()
+        assert status_bytes(touch.pid, "VmSwap") == 0
+    calls = [text for text in outcome.out.splitlines() if text.startswith(f"process_madvise(pid {touch.pid}, [")]
+    ranges = {(int(low, 16), int(high, 16)) for low, high in re.findall(r"0x([0-9a-f]+)-0x([0-9a-f]+)", "".join(calls))}
+    named = sum(min(high, end) - max(low, start) for low, high in ranges if low < end and high > start)
+    assert named >= 13 * MIB
+    assert all("MADV_PAGEOUT" in text for text in calls)
+
+
+@pytest.mark.parametrize("action", ["stat", "cold"])
+def test_gentle_actions_take_nothing_away(watch, schemes, swap, action):
+    with Workload("touch", "--area", "a:13MiB") as touch:
+        summary = run("--schemes", schemes(action=action), pid=touch.pid, duration="3s")
+        assert present(watch, touch.pid, *touch.area("a")).all()
+    (scheme,) = summary["schemes"]
+    assert (scheme["name"], scheme["action"]) == ("idle", action)
+    assert scheme["applied_bytes"] >= 13 * MIB
+    assert bool(scheme["calls"]) == (action == "cold")
+
+
+def test_what_comes_back_is_counted(schemes, swap):
+    with Workload("touch", "--area", f"a:{1009 * PAGE}") as touch:
+        command = line("run", "--pid", str(touch.pid), "--schemes", schemes(), "--duration", "6s", "--json")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert wait_until(lambda: status_bytes(touch.pid, "VmSwap") >= 1009 * PAGE)
+            touch.command("touch a 0 503")
+            summary = json.loads(process.stdout.read())
+    assert 503 * PAGE <= summary["returned_bytes"] <= 503 * PAGE + MIB  # and some of its own code
+
+
+def test_a_quota_holds(schemes, swap):
+    quota = {"size": "1 MiB", "reset_interval": "1 s"}
+    with Workload("touch", "--area", "a:64MiB") as touch:
+        before = resident_bytes(touch.pid)
+        summary = run("--schemes", schemes(quotas=quota), pid=touch.pid, duration="4s")
+        assert before - resident_bytes(touch.pid) <= 6 * MIB
+    assert 2 * MIB <= summary["schemes"][0]["tried_bytes"] <= 6 * MIB
+
+
+@pytest.mark.parametrize(("text", "mode", "words"), [
+    ("{", 0o600, "schemes.json"), ("[]", 0o600, "schemes.json"),
+    (json.dumps({"schemes": [SCHEME | {"colour": "red"}]}), 0o600, "colour"),
+    (json.dumps({"schemes": [SCHEME | {"access_pattern": {"age": {"min": "5 s", "max": "1 s"}}}]}), 0o600, "age"),
+    (json.dumps({"schemes": [SCHEME | {"access_pattern": {"age": {"min": "5 parsec"}}}]}), 0o600, "parsec"),
+    (json.dumps({"schemes": [SCHEME]}), 0o666, "write"),
+])
+def test_a_scheme_file_that_is_refused_is_refused_before_a_command_is_started(tmp_path, text, mode, words):
+    path = tmp_path / "schemes.json"
+    path.write_text(text)
+    path.chmod(mode)
+    outcome = pagepulse("run", "--schemes", path, "--", "touch", tmp_path / "trace")
+    assert outcome.status == 2
+    assert outcome.err.startswith("pagepulse: ")
+    assert words in outcome.err
+    assert not (tmp_path / "trace").exists()
+
+
+def test_the_exit_status_of_a_command_is_passed_on(schemes):
+    outcome = pagepulse("run", "--schemes", schemes(action="stat"), "--json", "--", "sh", "-c", "sleep 1; exit 7")
+    assert outcome.status == 7
+    assert outcome.json["schemes"][0]["name"] == "idle"
+
+
+def test_a_signal_ends_it_with_its_account_and_the_command_with_it(schemes):
+    command = line("run", "--schemes", schemes(action="stat"), "--json", "--", PROGRAMS / "pulse", "--size", "16MiB")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        ready = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        said = [json.loads(text) for text in process.stdout]
+    assert process.returncode == 0
+    assert [account["schemes"][0]["action"] for account in said if "schemes" in account] == ["stat"]
+    assert not Path(f"/proc/{ready['pid']}").exists()
+
+
+def test_a_target_that_exits_while_it_is_treated_ends_the_run_in_good_order(schemes, swap):
+    with Workload("pulse", "--size", "64MiB", "--duration", "3s") as pulse:
+        outcome = pagepulse("run", "--pid", str(pulse.pid), "--schemes", schemes(apply_interval="100 ms"), "--json")
+    assert outcome.status == 0
+    assert outcome.json["schemes"][0]["applied_bytes"] > 0
