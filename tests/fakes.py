@@ -59,7 +59,7 @@ class FakeMemory:
     def __init__(self, size_bytes: int = 64 * MIB, start_ns: int = 1000 * SECOND) -> None:
         assert size_bytes % CHUNK == 0
         pages = size_bytes // PAGE
-        self.present, self.young, self.huge, self.shared = (np.zeros(pages, bool) for _ in range(4))
+        self.present, self.young, self.huge, self.shared, self.taken = (np.zeros(pages, bool) for _ in range(5))
         self.touched_ns = np.zeros(pages, np.int64)
         """Of each page: when it was last touched; 0: never."""
         self.times_cleared = np.zeros(pages, np.int64)
@@ -86,7 +86,7 @@ class FakeMemory:
         """Unmap the mapping that begins here."""
         mapping = self._mappings.pop(address)
         pages = self.slice(mapping.start, (mapping.end - mapping.start) // PAGE)
-        for bits in (self.present, self.young, self.huge, self.shared):
+        for bits in (self.present, self.young, self.huge, self.shared, self.taken):
             bits[pages] = False
 
     def touch(self, address: int, pages: int = 1) -> None:
@@ -101,6 +101,12 @@ class FakeMemory:
     def share(self, address: int, pages: int) -> None:
         """The kernel skips these pages from now on: several processes map them."""
         self.shared[self.slice(address, pages)] = True
+
+    def take(self, address: int, pages: int) -> None:
+        """Another agent clears these pages' accessed bits, and a probe sees it: the next read shows them once."""
+        chosen = self.slice(address, pages)
+        self.taken[chosen] |= self.young[chosen]
+        self.young[chosen] = False
 
     def page_out(self, address: int, pages: int) -> None:
         """The pages are not resident any more."""
@@ -143,7 +149,8 @@ class FakeMemory:
         self.counts.reads += 1
         self.counts.windows_read += len(addresses)
         rows = ((addresses - np.uint64(BASE)) // np.uint64(WINDOW)).astype(np.intp)
-        present, young, huge = (_packed(bits)[rows] for bits in (self.present, self.young, self.huge))
+        present, young, huge = (_packed(bits)[rows] for bits in (self.present, self.young | self.taken, self.huge))
+        self.taken.reshape(-1, WINDOW_PAGES)[rows] = False
         level = np.where(huge != 0, LEVEL_CHUNK, np.where(present != 0, LEVEL_PAGE, LEVEL_NONE)).astype(np.uint8)
         lost = np.array([int(address) in self.lost for address in addresses], bool)
         level[lost] |= LEVEL_LOST

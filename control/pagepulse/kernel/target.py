@@ -84,7 +84,9 @@ class Target:
         for window, mask in zip(*(column.tolist() for column in self._probes.drain_taken()), strict=True):
             self._taken[window] = self._taken.get(window, 0) | mask
         if self._taken:
-            masks = np.array([self._taken.pop(address, 0) for address in addresses.tolist()], np.uint64)
+            masks = np.array([self._taken.get(address, 0) for address in addresses.tolist()], np.uint64)
+            for address in addresses[masks != 0].tolist():  # small mappings share a window: it may be there twice
+                self._taken.pop(address, None)
             return read._replace(young=(read.young | masks) & read.present)
         return read
 

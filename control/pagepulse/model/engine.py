@@ -187,8 +187,11 @@ class Engine:
         """Read the probes."""
         probe = self._probe
         if len(probe.windows):
-            probe.tick(self.memory.read_windows(probe.tiles))
+            read = self.memory.read_windows(probe.tiles)
             self.work.windows_read += len(probe.windows)
+            # An accessed bit that another agent took is shown once: the windows must see it, too.
+            self.work.windows_lost += self.windows.observe(probe.windows, read).lost
+            probe.tick(read)
 
     def hint(self, addresses: Addresses) -> bool:
         """Windows where something happened (page faults): the next patrol reads them.
@@ -222,7 +225,6 @@ class Engine:
         """
         ended_ns = self.memory.now_ns()
         self.tick()
-        self._read(self._probe.windows)
         self._patrol(patrol, ended_ns)
         now_ns = self.memory.now_ns()
         self._learn_from_probe(now_ns)

@@ -212,6 +212,37 @@ def test_a_sweep_sees_what_was_touched_since_the_last_read_before_it_clears_it()
     assert engine.windows.idle_since_ns(BASE + PAGE, BASE + 2 * PAGE)[0] >= memory.touched_ns[1]
 
 
+def test_a_touch_whose_trace_another_agent_took_ends_idleness_even_if_a_probe_saw_it_first():
+    memory = FakeMemory(2 * MIB)
+    memory.map(BASE, 2 * MIB)
+    engine = engine_of(memory)
+    last_of(engine, memory, intervals=3)
+    memory.touch(BASE, 512)
+    engine._read(np.arange(8))
+    engine.sweep(0)
+    assert engine.begin(8)
+    memory.advance(SECOND)
+    memory.touch(BASE, 512)
+    memory.take(BASE, 512)
+    memory.advance(5 * MS)
+    engine.tick()
+    memory.advance(95 * MS)
+    engine.finish(patrol=0)
+    assert_no_page_is_older_than_the_truth(engine, memory)
+
+
+def test_a_probe_whose_reads_are_lost_is_counted_as_dropped():
+    memory = FakeMemory(2 * MIB)
+    memory.map(BASE, 2 * MIB)
+    engine = engine_of(memory)
+    engine.update()
+    engine.sweep(0)
+    assert engine.begin(8)
+    memory.lost.add(BASE)
+    memory.advance(100 * MS)
+    assert engine.finish(patrol=0).dropped == 1
+
+
 # --- what is done to the target ------------------------------------------------------------------------------------
 
 def test_nothing_is_cleared_where_nothing_is_young():
