@@ -14,7 +14,13 @@ class Row:
     what: str
     measured: str
     goal: str
-    is_met: bool
+    is_met: bool | None
+    """None: the measurement is too coarse to tell."""
+
+    @property
+    def judgement(self) -> str:
+        """`met`, `MISSED` or `not shown`."""
+        return "not shown" if self.is_met is None else "met" if self.is_met else "MISSED"
 
 
 def row_at_most(what: str, value: float, limit: float, unit: str) -> Row:
@@ -29,10 +35,11 @@ def row_between(what: str, value: float, low: float, high: float, unit: str) -> 
 
 def verdict(rows: Sequence[Row]) -> str:
     """A sentence about all of them."""
-    missed = [row.what for row in rows if not row.is_met]
-    if not missed:
-        return f"All {len(rows)} goals are met."
-    return f"{len(rows) - len(missed)} of {len(rows)} goals are met. Missed: {'; '.join(missed)}."
+    met = sum(row.is_met is True for row in rows)
+    if met == len(rows):
+        return f"All {met} goals are met."
+    others = "; ".join(f"{row.judgement}: {row.what}" for row in rows if not row.is_met)
+    return f"{met} of {len(rows)} goals are met. {others[0].upper()}{others[1:]}."
 
 
 def as_text(rows: Sequence[Row]) -> str:
@@ -40,11 +47,11 @@ def as_text(rows: Sequence[Row]) -> str:
     widths = [max(len(row.what) for row in rows), max(len(row.measured) for row in rows),
               max(len(row.goal) for row in rows)]
     return "\n".join(f"{row.what:<{widths[0]}}  {row.measured:<{widths[1]}}  {row.goal:<{widths[2]}}  "
-                     f"{'met' if row.is_met else 'MISSED'}" for row in rows)
+                     f"{row.judgement}" for row in rows)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """For a file."""
     lines = ["| What | Measured | Goal | |", "|---|---|---|---|"]
-    lines += [f"| {row.what} | {row.measured} | {row.goal} | {'met' if row.is_met else '**missed**'} |" for row in rows]
+    lines += [f"| {row.what} | {row.measured} | {row.goal} | {row.judgement} |" for row in rows]
     return "\n".join(lines)
