@@ -17,7 +17,7 @@ def parse_maps(text: str) -> list[Mapping]:
         text: /proc/PID/maps. A last line that was cut short is left out.
     """
     mappings = []
-    for line in text.splitlines():
+    for line in text[: text.rfind("\n") + 1].splitlines():
         fields = line.split(None, 5)
         if len(fields) < 5 or "-" not in fields[0]:
             continue

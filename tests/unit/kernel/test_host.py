@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a host offers: facts from a fake root, and refusals that say what is missing and what would help."""
+
+import pytest
+
+from pagepulse.errors import Unsupported
+from pagepulse.kernel.compiler import cpu_facts
+from pagepulse.kernel.host import NEEDED, facts, require
+
+ALL_CAPABILITIES = "000001ffffffffff"
+
+
+@pytest.fixture(name="root")
+def _root(tmp_path):
+    """A host with everything; a test takes one thing away."""
+    files = {"proc/cpuinfo": "flags\t\t: fpu la57 sse\naddress sizes\t: 46 bits physical, 57 bits virtual\n",
+             "proc/meminfo": "SwapTotal:  1048576 kB\nSwapFree:  524288 kB\nHugePages_Total: 0\n",
+             "proc/self/status": f"Name:\tx\nCapEff:\t{ALL_CAPABILITIES}\n", "proc/pressure/memory": "some avg10=0\n",
+             "sys/kernel/btf/vmlinux": "", "sys/kernel/security/lockdown": "none [integrity] confidentiality\n",
+             "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
+             "sys/kernel/mm/damon/admin/kdamonds/0/state": "on\n"}
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_everything_that_is_there_is_found(root):
+    found = facts(root)
+
+    assert (found.page_table_levels, found.lockdown, found.thp, found.has_psi) == (5, "integrity", "madvise", True)
+    assert (found.swap_total_bytes, found.swap_free_bytes) == (1 << 30, 1 << 29)
+    assert found.damon_running == 1
+    require(found)
+
+
+def test_what_cannot_be_told_is_none_and_not_no(root):
+    (root / "sys/kernel/security/lockdown").unlink()
+
+    assert facts(root).lockdown is None
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_missing_capability_is_named(root, name):
+    bit = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_SYS_NICE": 23, "CAP_PERFMON": 38, "CAP_BPF": 39}[name]
+    (root / "proc/self/status").write_text(f"CapEff:\t{int(ALL_CAPABILITIES, 16) & ~(1 << bit):016x}\n")
+
+    with pytest.raises(Unsupported, match=name):
+        require(facts(root))
+
+
+def test_confidentiality_and_a_kernel_without_btf_are_refused(root):
+    (root / "sys/kernel/security/lockdown").write_text("none integrity [confidentiality]\n")
+    with pytest.raises(Unsupported, match="confidentiality"):
+        require(facts(root))
+    (root / "sys/kernel/security/lockdown").write_text("[none] integrity confidentiality\n")
+    (root / "sys/kernel/btf/vmlinux").unlink()
+    with pytest.raises(Unsupported, match="BTF"):
+        require(facts(root))
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("flags : fpu\naddress sizes : 48 bits physical, 48 bits virtual\n", (4, 48)),
+    ("flags : fpu la57 x\naddress sizes : 52 bits physical, 57 bits virtual\n", (5, 52)), ("", (4, 52))])
+def test_page_table_levels_and_physical_bits_come_from_cpuinfo(text, expected):
+    assert cpu_facts(text) == expected
