@@ -128,7 +128,7 @@ def learn(regions: Rows, owner: npt.NDArray[np.intp], outcome: Outcome, weight: 
 
 def split_at(regions: Rows, points: Addresses) -> Rows:
     """Cut regions at these addresses. Both parts keep age and pattern; the evidence is shared by size."""
-    if not len(points):
+    if not len(points) or not len(regions):
         return regions
     owner = np.searchsorted(regions["start"], points, side="right") - 1
     inside = (owner >= 0) & (points > regions["start"][owner]) & (points < regions["end"][owner])
