@@ -156,6 +156,21 @@ def test_what_cannot_be_cleared_is_counted_as_that_and_neither_hot_nor_cold(uncl
     assert snapshot.idle_bytes[0] < pages * PAGE  # of the rest of the program
 
 
+def test_memory_that_was_shared_is_watched_once_it_is_not(watch):
+    """A database forks to save its data: what it shared meanwhile must not stay unknown for ever."""
+    with Workload("touch", "--area", SMALL) as touch, watch(touch.pid) as target:
+        start, end = touch.area("a")
+        touch.command("fork")
+        engine = new_engine(target)
+        measure(engine)
+        assert pages_in(engine, engine.windows.refused, start, end) == PAGES
+        touch.command("reap")
+        snapshot = measure(engine)
+        assert pages_in(engine, engine.windows.refused, start, end) == 0
+        assert pages_in(engine, engine.windows.watched, start, end) == PAGES
+        assert snapshot.idle_bytes[0] >= PAGES * PAGE
+
+
 def test_why_a_page_stayed_young_is_told_apart(watch):
     """The first half was skipped, because a child shares it. The second was cleared and touched again."""
     with Workload("touch", "--area", f"a:{2 * WINDOW}") as touch, watch(touch.pid) as target:

@@ -31,6 +31,7 @@ from pagepulse.model.plan import (
     without_cut_huge_pages,
 )
 from pagepulse.model.probe import Probe
+from pagepulse.model.refused import FEW, ask_again
 from pagepulse.model.regions import Rows
 from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
 from pagepulse.model.structure import owners, restructured
@@ -98,6 +99,7 @@ class Engine:
         self._begun_ns = memory.now_ns()
         self._idle_bytes: tuple[int, ...] = tuple(0 for _ in IDLE_EDGES_NS)
         self._names: tuple[str, ...] = ()
+        self._asked = FEW
         self._is_news = True
         self._restructured_ns = 0
 
@@ -115,6 +117,7 @@ class Engine:
         changed = mappings != self._mappings or not np.array_equal(chunks, self._chunks)
         if changed:
             self._lay_out(mappings, chunks)
+        self._asked = ask_again(self.windows, self.memory, self._asked, self._rng)
         self._idle_bytes = self.windows.idle_bytes(IDLE_EDGES_NS, self.memory.now_ns())
         return changed
 
