@@ -79,6 +79,15 @@ def test_refused_pages_are_no_part_of_what_is_touched():
     assert found.rate_hz[0] == 0
 
 
+def test_the_rate_is_that_of_the_pages_that_can_be_watched():
+    known = windows(PAGES)
+    known.refused[:4] = ALL_PAGES
+    _, found = of(region(hits=1e6, quick_hits=1e6, exposure_ns=1e6 * SECOND / 50), known)
+    assert found.rate_hz[0] == pytest.approx(50, rel=0.01)
+    assert found.nr_accesses[0] == pytest.approx(20, rel=0.01)
+    assert found.touched[0] == pytest.approx(PAGES / 2, rel=0.01)
+
+
 def test_memory_that_was_never_seen_clear_is_unknown():
     _, found = of(region(), windows(PAGES, cleared_first=False))
     assert found.unknown[0] == PAGES
@@ -133,6 +142,11 @@ def test_a_longer_interval_is_no_change_of_pattern():
     aged, found = of(row, windows(PAGES), interval_ns=SECOND)
     assert found.touched[0] == pytest.approx(PAGES * share, rel=0.01)
     assert aged["since_ns"][0] == NOW_NS - 60 * SECOND
+
+
+def test_wakes_count_half_after_four_seconds():
+    aged, _ = of(region(wakes=8, watch_ns=SECOND), windows(0), interval_ns=4 * SECOND)
+    assert (aged["wakes"][0], aged["watch_ns"][0]) == (pytest.approx(4), pytest.approx(SECOND / 2))
 
 
 def test_the_given_regions_stay_as_they_are():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fakes import BASE, MIB, SECOND, FakeMemory
@@ -191,6 +191,22 @@ def test_clearing_a_window_again_for_its_hot_page_keeps_the_idle_time_of_its_col
     assert hot.tolist() == [29 * SECOND + SECOND // 2]
 
 
+def test_pages_that_fell_asleep_lately_do_not_shorten_the_idle_time_of_older_ones():
+    windows = one_window()
+    show(windows, SECOND, young=0b11)
+    show(windows, 20 * SECOND, young=0b01)
+    show(windows, 21 * SECOND, young=0)
+    assert windows.idle_since_ns(BASE, BASE + 3 * PAGE).tolist() == [21 * SECOND, 21 * SECOND, SECOND]
+
+
+def test_pages_that_fell_asleep_long_ago_are_not_taken_for_younger_for_the_sake_of_a_little():
+    windows = one_window()
+    show(windows, SECOND, young=0b11)
+    show(windows, 2 * SECOND, young=0b01)
+    show(windows, 21 * SECOND, young=0)
+    assert windows.idle_since_ns(BASE, BASE + 3 * PAGE).tolist() == [21 * SECOND, 2 * SECOND, 2 * SECOND]
+
+
 def test_idle_bytes_count_each_page_at_the_edges_that_it_reached():
     windows = one_window()
     show(windows, 10 * SECOND, young=0b1)
@@ -213,16 +229,19 @@ def test_idle_times_of_a_range_cover_pages_without_windows_as_unknown():
     assert since.tolist() == [NEVER_IDLE_NS] * 2 + [SECOND] * 64 + [NEVER_IDLE_NS]
 
 
+PAGES = st.sampled_from((0, 1, 2, 40, 63, 64, 100, 127))
 STEPS = st.lists(st.one_of(
-    st.tuples(st.just("touch"), st.integers(0, 127), st.integers(1, 70)),
+    st.tuples(st.just("touch"), PAGES, st.integers(1, 30)),
     st.tuples(st.just("read"), st.integers(1, 3), st.just(0)),
     st.tuples(st.just("clear"), st.integers(1, 3), st.just(0)),
-    st.tuples(st.just("out"), st.integers(0, 127), st.integers(1, 20)),
+    st.tuples(st.just("out"), PAGES, st.integers(1, 20)),
 ), max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(STEPS)
+@example([("clear", 1, 0), ("touch", 0, 1), ("clear", 1, 0), ("touch", 1, 1), ("clear", 1, 0), ("touch", 2, 1),
+          ("clear", 1, 0)])
 def test_idle_time_is_never_overstated(steps):
     memory = FakeMemory(2 * MIB)
     memory.map(BASE, 2 * WINDOW)

@@ -110,10 +110,11 @@ def test_the_interval_changes_by_no_more_than_half_at_once_and_has_an_end():
 
 def test_what_was_spent_too_much_at_the_start_is_saved_again():
     costs = iter([50 * MS] * 10 + [2 * MS] * 100_000)
-    run = Run(budget_of(), lambda _length, _probes: next(costs), seconds=300)
-    lean = Run(budget_of(), fixed(2 * MS), seconds=300)
-    assert run.share(last_s=1000) <= 0.0105
-    assert len(run.lengths_ns) < len(lean.lengths_ns)
+    run = Run(budget_of(), lambda _length, _probes: next(costs), seconds=150)
+    lean = Run(budget_of(), fixed(2 * MS), seconds=150)
+    assert run.share(last_s=1000) <= 0.0102
+    assert max(run.lengths_ns) > 1.2 * max(lean.lengths_ns)
+    assert run.lengths_ns[-1] == pytest.approx(lean.lengths_ns[-1], rel=0.3)
 
 
 # --- probes --------------------------------------------------------------------------------------------------------
