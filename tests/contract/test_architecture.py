@@ -1,69 +1,167 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The rooms: who may import whom, and who may touch the kernel."""
+"""The rooms, and who may know whom: read from the code itself, not from running it."""
 
+from __future__ import annotations
+
+import argparse
 import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "control" / "pagepulse"
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if "bpf" not in path.relative_to(PACKAGE).parts)
-ALLOWED = {
-    "units": set(), "errors": set(), "model": {"units", "errors"}, "simulate": {"model", "units", "errors"},
-    "capture": {"model", "units", "errors"}, "policy": {"model", "units", "errors"},
-    "report": {"model", "units", "errors"}, "kernel": {"model", "units", "errors"},
-    "monitor": {"kernel", "policy", "report", "capture", "simulate", "model", "units", "errors"},
-    "apply": {"monitor", "kernel", "policy", "model", "units", "errors"},
-    "cli": {"apply", "monitor", "kernel", "policy", "report", "capture", "simulate", "model", "units", "errors"},
-    "__init__": set(), "__main__": {"cli"},
+import pagepulse
+from pagepulse.cli import VERBS, build_parser
+
+PACKAGE = Path(pagepulse.__file__).parent
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "bpf" not in path.relative_to(PACKAGE).parts)
+
+LEAVES = {"units", "errors"}
+MAY_IMPORT = {
+    "units": set(), "errors": set(),
+    "model": {"model"} | LEAVES,
+    "simulate": {"simulate", "model"} | LEAVES,
+    "policy": {"policy", "model"} | LEAVES,
+    "capture": {"capture", "model"} | LEAVES,
+    "report": {"report", "model"} | LEAVES,
+    "kernel": {"kernel", "model"} | LEAVES,
+    "monitor": {"kernel", "policy", "report", "capture", "simulate", "model"} | LEAVES,
+    "apply": {"monitor", "kernel", "policy", "model"} | LEAVES,
 }
+"""Room -> rooms that it may import. cli and the package's own front door may import all."""
+
+ONLY_KERNEL = {"bcc", "ctypes", "pyroute2", "termios"}
+HEAVY = {"matplotlib"}
 
 
-def room_of(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
+    """Every import statement anywhere in it, and the dotted names that it imports."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.level == 0, "imports are absolute"
+            yield node, node.module or ""
+            yield from ((node, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-def rooms_imported(path):
-    ours = (name.split(".") for name in imports(path) if name.startswith("pagepulse."))
-    return {parts[1] for parts in ours if len(parts) > 1 and parts[1] in ALLOWED}
+def rooms_imported(path: Path) -> set[str]:
+    """Rooms of ours that a module imports; a constant of the package itself is no room."""
+    rooms = {name.split(".")[1] for _, name in imports(ast.parse(path.read_text()))
+             if name.startswith("pagepulse.")}
+    return {room for room in rooms if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").exists()}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_one_way(path):
-    room = room_of(path)
-
-    assert rooms_imported(path) - {room} <= ALLOWED[room]
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_kernel_room_knows_bcc_ctypes_and_netlink(path):
-    roots = {name.split(".")[0] for name in imports(path)}
-
-    if room_of(path) != "kernel":
-        assert not roots & {"bcc", "ctypes", "pyroute2", "termios"}
-    if path.name != "compiler.py":
-        assert "bcc" not in roots
+def texts(tree: ast.Module) -> Iterator[str]:
+    """String literals that are no docstrings."""
+    documents = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                documents.add(statement.value)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documents:
+            yield node.value
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_kernel_room_opens_proc_and_sys(path):
-    if room_of(path) == "kernel":
-        return
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) in MAY_IMPORT], ids=name_of)
+def test_a_room_imports_only_rooms_below_it(path):
+    assert rooms_imported(path) <= MAY_IMPORT[room_of(path)]
+
+
+def test_every_room_has_its_rule():
+    assert {room_of(path) for path in MODULES} == {*MAY_IMPORT, "cli", "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) != "kernel"], ids=name_of)
+def test_only_the_kernel_room_knows_bcc_ctypes_netlink_proc_and_sys(path):
     tree = ast.parse(path.read_text())
-    texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings may speak of them
-    literals = [node.value for node in ast.walk(tree)
-                if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts]
-
-    assert not [text for text in literals if text.startswith(("/proc/", "/sys/"))]
+    assert not {name.split(".")[0] for _, name in imports(tree)} & ONLY_KERNEL
+    assert not [text for text in texts(tree) if text.startswith(("/proc/", "/sys/"))]
 
 
-def test_every_room_is_known_to_the_rule():
-    assert {room_of(path) for path in FILES} == set(ALLOWED)
+def test_bcc_is_imported_by_the_compiler_alone_and_inside_a_function():
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        found = [node for node, name in imports(tree) if name.split(".")[0] == "bcc"]
+        assert bool(found) == (name_of(path) == "kernel/compiler.py")
+        assert not set(found) & set(tree.body)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_matplotlib_is_imported_where_pictures_are_made_and_only_when_they_are(path):
+    tree = ast.parse(path.read_text())
+    found = {node for node, name in imports(tree) if name.split(".")[0] in HEAVY}
+    if not name_of(path).startswith("report/picture"):
+        assert room_of(path) == "cli" or not found
+        assert not found & set(tree.body)
+
+
+def test_no_verb_loads_matplotlib_or_bcc_before_it_runs():
+    program = ("import sys\nfrom pagepulse.cli import build_parser\nbuild_parser()\n"
+               "print(*sorted({'matplotlib', 'bcc', 'hypothesis'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                          env={"PYTHONPATH": str(PACKAGE.parent)})
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_file_begins_with_its_licence_and_has_a_docstring(path):
+    text = path.read_text()
+    assert text.startswith("# SPDX-License-Identifier: GPL-2.0-only\n")
+    assert path.name == "__main__.py" or ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_and_functions_stay_short(path):
+    assert len(path.read_text().splitlines()) <= 400
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is too long"
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+def test_the_verbs_are_the_modules_that_have_a_command():
+    found = {path.stem for path in (PACKAGE / "cli").glob("*.py")
+             if any(isinstance(node, ast.Assign | ast.AnnAssign) and "COMMAND" in ast.unparse(node).split("=")[0]
+                    for node in ast.parse(path.read_text()).body)}
+    assert found == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_itself(verb, capsys):
+    command = importlib.import_module(f"pagepulse.cli.{verb}").COMMAND
+    assert inspect.getdoc(command)
+    with pytest.raises(SystemExit) as stopped:
+        build_parser().parse_args([verb, "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: pagepulse {verb}")
+    assert "exit codes" in printed
+    assert max(map(len, printed.splitlines())) <= 125
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_says_what_it_does(verb):
+    subparsers = next(action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    pending = [subparsers.choices[verb]]
+    while pending:
+        for action in pending.pop()._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                pending += action.choices.values()
+            else:
+                assert action.help, action.dest
