@@ -117,7 +117,7 @@ def test_memory_of_a_file_goes_without_swap(watch, schemes, tmp_path):
     file = directory / f"{tmp_path.name}.mapped"
     try:
         with Workload("touch", "--area", f"a:{1009 * PAGE}:file={file}") as touch:
-            summary = run("--schemes", schemes(), pid=touch.pid, duration="4s")
+            summary = run("--schemes", schemes(), pid=touch.pid, duration="8s")
             assert not present(watch, touch.pid, *touch.area("a")).any()
         assert summary["schemes"][0]["applied_bytes"] >= 1009 * PAGE
     finally:

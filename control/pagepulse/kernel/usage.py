@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import time
+from pathlib import Path
 from types import FrameType
 
 
@@ -17,8 +17,9 @@ def cpu_ns() -> int:
 
 
 def rss_peak_bytes() -> int:
-    """Largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Largest resident size of this process so far. Not ru_maxrss, which remembers who forked us."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 class Waiter:
