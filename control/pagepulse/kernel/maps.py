@@ -10,6 +10,11 @@ _NOT_MEMORY = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]", "[uprobes]")
 _SHARED_MEMORY = ("/dev/shm/", "/dev/zero", "/SYSV", "/memfd:")  # noqa: S108 - names to recognise
 
 
+def printable(name: str) -> str:
+    """A name that a process or a file gave itself, without what would move the cursor of a terminal."""
+    return name if name.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
 def parse_maps(text: str) -> list[Mapping]:
     """Mappings with any permission, sorted by address as the kernel prints them.
 
@@ -17,7 +22,8 @@ def parse_maps(text: str) -> list[Mapping]:
         text: /proc/PID/maps. A last line that was cut short is left out.
     """
     mappings = []
-    for line in text[: text.rfind("\n") + 1].splitlines():
+    # Not splitlines(): the name of a file may hold anything that it takes for the end of a line; only \n is escaped.
+    for line in text.split("\n")[:-1]:
         fields = line.split(None, 5)
         if len(fields) < 5 or "-" not in fields[0]:
             continue
@@ -38,6 +44,7 @@ def _is_clearable(name: str) -> bool:
 
 def _readable(name: str) -> str:
     """`[anon:NAME]`, from PR_SET_VMA_ANON_NAME, as `[anon: NAME]`."""
+    name = printable(name)
     for prefix in ("[anon:", "[anon_shmem:"):
         if name.startswith(prefix):
             return f"[anon: {name.removeprefix(prefix)}"

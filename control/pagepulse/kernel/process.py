@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pagepulse.errors import PagepulseError, TargetGone, UsageError
+from pagepulse.kernel.maps import printable
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
@@ -48,7 +49,7 @@ class Process:
         self.pid = pid
         self._dir = root / str(pid)
         try:
-            self.name = (self._dir / "comm").read_text().strip()
+            self.name = printable((self._dir / "comm").read_text(errors="replace").strip())
             stat = self.stat()
             is_kernel_thread = not (self._dir / "maps").read_bytes() and stat.state != "Z"
             self.start_ticks = stat.start_ticks
@@ -78,7 +79,7 @@ class Process:
             TargetGone: The process has exited.
         """
         try:
-            return (self._dir / "maps").read_text(errors="replace")
+            return (self._dir / "maps").read_bytes().decode(errors="replace")  # as text, \r would become \n
         except OSError:
             raise TargetGone(f"process {self.pid} has exited") from None
 
@@ -108,7 +109,7 @@ class Process:
             TargetGone: The process has exited.
         """
         try:
-            fields = (self._dir / "stat").read_text().rpartition(")")[2].split()
+            fields = (self._dir / "stat").read_text(errors="replace").rpartition(")")[2].split()
         except OSError:
             raise TargetGone(f"process {self.pid} has exited") from None
         ticks = int(fields[11]) + int(fields[12])

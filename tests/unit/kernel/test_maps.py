@@ -50,3 +50,42 @@ def test_files_are_not_anonymous():
 @pytest.mark.parametrize("cut", range(0, len(TEXT), 7))
 def test_text_that_was_cut_short_still_parses(cut):
     assert len(parse_maps(TEXT[:cut])) <= 8
+
+
+@pytest.mark.parametrize("separator", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_the_name_of_a_file_cannot_pose_as_a_line_of_its_own(separator):
+    line = f"7f0000000000-7f0000100000 rw-p 00000000 08:01 5 /tmp/a{separator}1000-2000 rw-p 00000000 00:00 0 [heap]\n"
+
+    [mapping] = parse_maps(line)
+
+    assert (mapping.start, mapping.end) == (0x7F0000000000, 0x7F0000100000)
+
+
+def test_a_name_that_would_move_the_cursor_is_shown_without():
+    [mapping] = parse_maps("7f0000000000-7f0000100000 rw-p 00000000 08:01 5 /tmp/\x1b[2Jevil\n")
+
+    assert mapping.name == "/tmp/?[2Jevil"
+
+
+def test_a_deleted_file_keeps_the_word_and_leading_spaces_do_not_matter():
+    [mapping] = parse_maps("7f0000000000-7f0000100000 r--p 00000000 08:01 5            /tmp/a b (deleted)\n")
+
+    assert mapping.name == "/tmp/a b (deleted)"
+
+
+def test_addresses_of_five_levels_and_of_the_vsyscall_page_parse():
+    text = ("ff7f0000000000-ff7f0000100000 rw-p 00000000 00:00 0\n"
+            "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n")
+
+    assert [m.start for m in parse_maps(text)] == [0xFF7F0000000000]
+
+
+def test_no_text_has_no_mapping():
+    assert parse_maps("") == []
+
+
+def test_a_hundred_thousand_mappings_parse_to_as_many():
+    text = "".join(f"{0x7F0000000000 + n * 8192:x}-{0x7F0000001000 + n * 8192:x} rw-p 00000000 00:00 0\n"
+                   for n in range(100_000))
+
+    assert len(parse_maps(text)) == 100_000
