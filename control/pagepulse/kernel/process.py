@@ -97,7 +97,7 @@ class Process:
     def swap_bytes(self) -> int:
         """Memory that is swapped out; 0 once the process has exited."""
         try:
-            lines = (self._dir / "status").read_text().splitlines()
+            lines = (self._dir / "status").read_bytes().decode(errors="replace").split("\n")
         except OSError:
             return 0
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmSwap:")), 0)

@@ -39,7 +39,7 @@ class Target:
         self.identity = reader.identity(process.pidfd)
         probes.watch(self.identity)
         self._flags = _page_flags(process)
-        self._refused: set[int] = set()  # starts of mappings that refused MADV_COLD: locked, or hugetlb on a file
+        self._refused: set[tuple[int, str]] = set()  # mappings that refused MADV_COLD: locked, or hugetlb on a file
         self._maps_text = ""
         self._mappings: list[Mapping] = []
         self._taken: dict[int, int] = {}
@@ -55,9 +55,11 @@ class Target:
             raise TargetGone(f"process {self.process.pid} has exited")
         if text != self._maps_text:
             self._maps_text, self._mappings = text, parse_maps(text)
+            self._refused &= {(m.start, m.name) for m in self._mappings}
         if not self._refused:
             return self._mappings
-        return [Mapping(m.start, m.end, m.name, m.clearable and m.start not in self._refused, m.anonymous)
+        return [Mapping(m.start, m.end, m.name, m.clearable and (m.start, m.name) not in self._refused,
+                        m.anonymous)
                 for m in self._mappings]
 
     def populated(self, spans: Addresses) -> Addresses:
@@ -135,7 +137,7 @@ class Target:
     def _remember_refusal(self, address: int) -> None:
         owner = next((m for m in self._mappings if m.start <= address < m.end), None)
         if owner is not None:
-            self._refused.add(owner.start)
+            self._refused.add((owner.start, owner.name))
 
     def unclearable(self, addresses: Addresses, masks: Masks) -> Masks:
         """Of the pages that were young right after a clear, those that the kernel skipped."""

@@ -65,8 +65,10 @@ def test_state_faults_and_cpu_time_are_read_behind_the_name_however_it_looks(pro
 def test_a_name_of_any_bytes_is_shown_as_far_as_it_can_be(proc):
     file(proc, "comm").write_bytes(b"\xff\x1b[2Jx\n")
     file(proc, "stat").write_bytes(FILES["stat"].encode().replace(b"strange", b"\xff\x1b[2J\r)"))
+    file(proc, "status").write_bytes(b"Name:\t\xff\x0cVmSwap: 1 kB\nVmSwap:\t12 kB\n")
     process = Process(os.getpid(), proc)
     process.close()
+    assert process.swap_bytes() == 12 * 1024
     assert process.name == "\ufffd?[2Jx"
     assert process.start_ticks == 98765
 
