@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from live.machine import huge_page_pool
+from live.machine import alone, huge_page_pool
 from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.program import Programs
@@ -17,6 +17,12 @@ from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.target import Target
 
 Watch = Callable[[int], AbstractContextManager[Target]]
+
+
+@pytest.fixture(name="alone", scope="session", autouse=True)
+def _alone() -> Iterator[None]:
+    with alone():
+        yield
 
 
 @pytest.fixture(name="programs", scope="session")

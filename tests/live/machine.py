@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _GUARDIAN = "trap '' INT TERM HUP; read -r _; exec \"$@\""
+_LOCK = Path("/run/pagepulse-live-tests.lock")
+_held: list[int] = []
 
 
 class MachineError(Exception):
@@ -17,10 +22,30 @@ class MachineError(Exception):
 
 
 @contextmanager
+def alone() -> Iterator[None]:
+    """No other live tests on this machine meanwhile: they would change each other's swap and settings.
+
+    Guardians hold the lock, too: until everything is undone, whatever ended us.
+    """
+    fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another run of the live tests to end", file=sys.__stderr__)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        _held.append(fd)
+        yield
+    finally:
+        _held.clear()
+        os.close(fd)
+
+
+@contextmanager
 def undone_by(*command: str | Path) -> Iterator[None]:
     """Run this command at the end. A process of its own waits at a pipe, which closes however we end."""
     with subprocess.Popen(["/bin/sh", "-c", _GUARDIAN, "guardian", *command], stdin=subprocess.PIPE,
-                          start_new_session=True) as guardian:
+                          start_new_session=True, pass_fds=_held) as guardian:
         yield  # leaving the block closes the pipe and waits
     if guardian.returncode:
         raise MachineError(f"{command} ended with status {guardian.returncode}: the machine is not as it was")
