@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a host offers: facts from a fake root, and refusals that say what is missing and what would help."""
 
+from dataclasses import replace
+
 import pytest
 
 from pagepulse.errors import Unsupported
@@ -65,3 +67,28 @@ def test_confidentiality_and_a_kernel_without_btf_are_refused(root):
     ("flags : fpu la57 x\naddress sizes : 52 bits physical, 57 bits virtual\n", (5, 52)), ("", (4, 52))])
 def test_page_table_levels_and_physical_bits_come_from_cpuinfo(text, expected):
     assert cpu_facts(text) == expected
+
+
+def test_an_empty_host_has_nothing_and_knows_so(tmp_path):
+    found = facts(tmp_path)
+
+    assert (found.has_btf, found.has_psi, found.lockdown, found.thp) == (False, False, None, None)
+    assert (found.swap_total_bytes, found.swap_free_bytes) == (0, 0)
+    assert set(found.missing_capabilities) == set(NEEDED)
+
+
+def test_several_missing_capabilities_are_all_named_with_what_they_are_for(root):
+    (root / "proc/self/status").write_text("CapEff:\t0000000000000000\n")
+
+    with pytest.raises(Unsupported) as refused:
+        require(facts(root))
+    assert all(f"{name} {purpose}" in str(refused.value) for name, purpose in NEEDED.items())
+    assert refused.value.exit_code == 3
+    assert refused.value.hint
+
+
+def test_another_machine_is_refused_before_anything_else(root):
+    (root / "sys/kernel/btf/vmlinux").unlink()
+
+    with pytest.raises(Unsupported, match="aarch64"):
+        require(replace(facts(root), machine="aarch64"))

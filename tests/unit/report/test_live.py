@@ -2,8 +2,8 @@
 """The live view: everything on one screen, whatever its size, and the right regions in its tables."""
 
 import pytest
-from builders import region, snapshot, touched_region
 
+from builders import region, snapshot, touched_region
 from pagepulse.report.live import LiveView, Standing, plain_line
 
 STANDING = Standing("office", 12_000_000_000, 0.0095, 0.0002, ["raw_tracepoint:page_fault_user"])
