@@ -116,7 +116,7 @@ class Windows:
         self.stride = 1
         while len(tile) > limit * self.stride:
             self.stride *= 2
-        chosen = _is_spread(tile, self.stride)
+        chosen = _is_spread(np.maximum(tile, starts[owner]), self.stride)
         self.tile: Addresses = tile[chosen]
         """Address to read at, a multiple of WINDOW."""
         self.mapping: Indices = owner[chosen]
@@ -265,14 +265,14 @@ class Windows:
         return since[offset : offset + (end - start) // PAGE]
 
 
-def _is_spread(tiles: Addresses, stride: int) -> npt.NDArray[np.bool_]:
+def _is_spread(first: Addresses, stride: int) -> npt.NDArray[np.bool_]:
     """Choose one window in `stride`, a power of two, by its address alone, so that others may come and go.
 
     Multiples of the golden ratio, modulo 1, lie evenly however many are taken, and in step with no layout. What a
     larger stride chooses, a smaller one chooses, too.
     """
-    places = tiles // np.uint64(WINDOW) * _GOLDEN
-    chosen: npt.NDArray[np.bool_] = places <= ALL_PAGES // np.uint64(stride)
+    places = first // np.uint64(WINDOW) + first % np.uint64(WINDOW) // np.uint64(PAGE)  # small mappings share a tile
+    chosen: npt.NDArray[np.bool_] = places * _GOLDEN <= ALL_PAGES // np.uint64(stride)
     return chosen
 
 

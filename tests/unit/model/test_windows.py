@@ -92,6 +92,16 @@ def test_equally_spaced_small_mappings_are_not_missed_together(spacing):
     assert len(windows) == pytest.approx(64, rel=0.3)
 
 
+def test_of_many_tiny_mappings_in_a_row_the_right_share_is_seen_wherever_one_looks():
+    mappings = [Mapping(BASE + n * 2 * PAGE, BASE + n * 2 * PAGE + PAGE, str(n)) for n in range(20_000)]
+    windows = Windows(mappings, chunks(-(-40_000 // 512)), 10_000)
+    seen = np.zeros(20_000)
+    seen[windows.mapping] = windows.stride
+    in_a_row = np.convolve(seen, np.ones(1009), mode="valid")
+    assert windows.stride == 2
+    assert in_a_row == pytest.approx(1009, rel=0.03)
+
+
 def test_no_mapping_has_no_windows():
     assert len(windows_of(populated=0)) == 0
     assert windows_of(populated=0).idle_bytes((0, SECOND), 5 * SECOND) == (0, 0)
