@@ -365,3 +365,56 @@ def test_a_recorder_that_was_stopped_for_a_while_goes_on_and_counts_the_gap_as_o
     taken = snapshots(output)
     assert all(before.end_ns <= after.start_ns for before, after in pairwise(taken))
     assert max(snapshot.end_ns - snapshot.start_ns for snapshot in taken) >= 500_000_000
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_failure(output, pulse, closed):
+    """A daemon may start us so. No file of ours takes their place, and none is written to as if it were a terminal."""
+    for arguments in (("record", "--pid", str(pulse.pid), "--duration", "300ms", "-o", output),
+                      ("report", "wss", output)):
+        done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *line(*arguments)], capture_output=True, text=True,
+                              check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    assert len(snapshots(output)) >= 1
+    assert "no end" not in pagepulse("report", "wss", output).err
+
+
+def test_a_duration_too_short_for_anything_is_a_failure_with_a_reason(output, pulse):
+    outcome = pagepulse("record", "--pid", str(pulse.pid), "--duration", "1ns", "-o", output)
+    assert_refused(outcome, 1, "no time for a snapshot")
+
+
+def test_a_limit_on_open_files_is_a_failure_with_a_reason(output, pulse):
+    for limit in ("16", "26"):
+        outcome = pagepulse("record", "--pid", str(pulse.pid), "--duration", "300ms", "-o", output,
+                            prefix=["prlimit", f"--nofile={limit}"])
+        assert outcome.status == 1
+        assert "Too many open files" in outcome.err
+        assert not snapshots(output)
+
+
+def test_a_limit_on_file_sizes_ends_the_recording_with_a_reason(output, pulse):
+    outcome = pagepulse("record", "--pid", str(pulse.pid), "--aggregate", "20ms", "--budget", "100%", "-o", output,
+                        prefix=["prlimit", "--fsize=4096"])
+    assert_refused(outcome, 1, "File too large", "ulimit -f")
+    assert len(snapshots(output)) >= 3
+
+
+def test_in_a_pid_namespace_of_its_own_it_says_that_it_cannot_work_there(output):
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", 'sleep 60 & "$@" --pid $!', "sh"]
+    assert_refused(pagepulse("record", "-o", output, prefix=inside), 3, "PID namespace", "not in a container")
+
+
+def test_a_target_in_a_pid_namespace_of_its_own_is_watched_from_outside(output):
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", PROGRAMS / "pulse", "--size", "16MiB"]
+    with subprocess.Popen(inside, stdout=subprocess.DEVNULL) as unshare:
+        children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children")
+        assert wait_until(lambda: bool(children.read_text()))
+        pid = children.read_text().split()[0]
+        assert wait_until(lambda: "pulse" in Path(f"/proc/{pid}/comm").read_text())
+        time.sleep(0.2)
+        outcome = pagepulse("record", "--pid", pid, "--duration", "2s", "-o", output)
+        unshare.kill()
+    assert outcome.status == 0, outcome.err
+    assert snapshots(output)[-1].wss_bytes == pytest.approx(16 * MIB // 10, rel=0.1)

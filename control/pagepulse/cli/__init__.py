@@ -49,9 +49,19 @@ def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     return parser
 
 
+def _open_missing_streams() -> None:
+    """Closed standard streams (`>&-`) become /dev/null, before a file of ours can take their number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. The only place where errors are caught and printed."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    _open_missing_streams()
     try:
         args = build_parser(argv[:1] if argv and argv[0] in VERBS else VERBS).parse_args(argv)
         status: int = args.command.run(args)

@@ -93,13 +93,17 @@ def _check_target(args: argparse.Namespace, *, acts: bool) -> None:
 
 
 def refuse_silence(running: Session) -> None:
-    """Say so if a target ended before anything could be seen of it.
+    """Say so if there was no time to see anything.
 
     Raises:
         PagepulseError: There is no snapshot, and nobody asked us to stop.
     """
-    if running.monitor.totals.snapshots == 0 and running.waiter.signal is None:
+    if running.monitor.totals.snapshots or running.waiter.signal is not None:
+        return
+    if running.process.has_exited():
         raise _ended_too_soon()
+    raise PagepulseError("there was no time for a snapshot", why="--duration is shorter than an interval",
+                         hint="give it more time")
 
 
 def _ended_too_soon() -> PagepulseError:
