@@ -90,6 +90,7 @@ class Monitor:
         self.totals = Totals(time.monotonic_ns(), cpu_ns(), probes=probes.attached)
         self._update_due_ns = self._updated_ns = self._new_ns = 0
         self._cpu_ns = cpu_ns()
+        self._lost = probes.lost
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
 
     def _open(self) -> tuple[Target, Engine]:
@@ -191,12 +192,18 @@ class Monitor:
         self._budget.spent(snapshot.end_ns - snapshot.start_ns, spent_ns - sweep_cpu_ns + tax_ns,
                            sweep_cpu_ns + sweep_tax_ns)
         totals = self.totals
+        dropped = snapshot.dropped + swept.windows_lost + self._newly_lost()
         totals.snapshots += 1
         totals.tax_ns += tax_ns + sweep_tax_ns
-        totals.dropped += snapshot.dropped
+        totals.dropped += dropped
         totals.returned_bytes += (work.pages_returned + swept.pages_returned) * PAGE
         totals.unclearable_bytes = snapshot.unclearable_bytes
-        return replace(snapshot, cost=Cost(spent_ns, round(tax_ns + sweep_tax_ns)))
+        return replace(snapshot, dropped=dropped, cost=Cost(spent_ns, round(tax_ns + sweep_tax_ns)))
+
+    def _newly_lost(self) -> int:
+        """What the probes could not keep since this was last asked."""
+        before, self._lost = self._lost, self._probes.lost
+        return self._lost - before
 
     def leave_out(self, spent_ns: int) -> None:
         """CPU time that was no monitoring (an action) does not count against the budget."""

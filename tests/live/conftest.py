@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from pagepulse.kernel.process import Process
 from pagepulse.kernel.program import Programs
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.target import Target
+from workload import Workload
 
 Watch = Callable[[int], AbstractContextManager[Target]]
 
@@ -77,3 +79,16 @@ def _huge_pages() -> Iterator[None]:
     """Some pages in the hugetlb pool, and none afterwards but those that were there before."""
     with huge_page_pool(8):
         yield
+
+
+@pytest.fixture(name="output")
+def _output(tmp_path: Path) -> Path:
+    """Where a recording goes."""
+    return tmp_path / "out.data"
+
+
+@pytest.fixture(name="pulse")
+def _pulse() -> Iterator[Workload]:
+    """A small program that is worth watching."""
+    with Workload("pulse", "--size", "16MiB") as pulse:
+        yield pulse

@@ -51,6 +51,16 @@ def pagepulse(*arguments: str | Path, prefix: Sequence[str] = (), timeout_s: flo
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+def assert_refused(outcome: Outcome, status: int, *words: str) -> None:
+    """With a message for people: what, and at least one of why and next."""
+    assert outcome.status == status
+    assert outcome.out == ""
+    assert outcome.err.startswith("pagepulse: ")
+    assert "\n  why:  " in outcome.err or "\n  next: " in outcome.err or status == 2
+    for word in words:
+        assert word in outcome.err
+
+
 def snapshots(path: Path) -> list[Snapshot]:
     """The finished snapshots of a recording, also of one that is still being written; none if there is no recording."""
     try:

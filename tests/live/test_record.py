@@ -23,11 +23,6 @@ SUMMARY = {"duration_s", "snapshots", "cpu_percent", "rss_peak_bytes", "target_t
            "dropped", "probes"}
 
 
-@pytest.fixture(name="output")
-def _output(tmp_path):
-    return tmp_path / "out.data"
-
-
 def report(kind: str, path: Path, *options: str):
     outcome = pagepulse("report", kind, path, "--json", *options)
     assert outcome.status == 0, outcome.err
@@ -104,6 +99,22 @@ def test_every_region_lies_in_a_mapping_and_has_its_name(output, tmp_path):
     assert {region["pid"] for region in newest["regions"]} == {touch.pid}
     edges = [edge for region in newest["regions"] for edge in (region["start"], region["end"])]
     assert edges == sorted(edges)
+
+
+def test_what_the_probes_could_not_keep_is_counted_and_reported(output):
+    """Faults in more windows within an interval than there is room for."""
+    windows = 2 * 16384 + 1009
+    with Workload("touch", "--area", f"a:{windows * 64 * 4096}:lazy") as touch, \
+            Recorder("--pid", str(touch.pid), "--aggregate", "1s", "--json", output=output) as recorder:
+        recorder.wait_for_snapshots(1)
+        touch.command(f"read a 0 {windows} 64")
+        count = len(snapshots(output))
+        recorder.wait_for_snapshots(count + 2)
+        recorder.send(signal.SIGTERM)
+        dropped = recorder.end().json["dropped"]
+    assert dropped >= 1009
+    assert sum(snapshot.dropped for snapshot in snapshots(output)) == dropped
+    assert "lost" in pagepulse("report", "wss", output).out
 
 
 def test_nothing_stays_in_the_kernel_and_nothing_on_the_disk_but_the_recording(output):
