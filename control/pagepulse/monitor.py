@@ -18,10 +18,10 @@ from pagepulse.kernel.target import Target
 from pagepulse.kernel.usage import Waiter, cpu_ns, rss_peak_bytes
 from pagepulse.model.engine import Engine, EngineOptions, Work
 from pagepulse.model.memory import PAGE
+from pagepulse.model.plan import tick_times_ns
 from pagepulse.model.snapshot import Cost, Snapshot
 from pagepulse.policy.budget import Budget
 
-_TICK_FACTOR = 4  # probes are read 1, 4, 16, ... sampling intervals after the clear, and at the end of the interval
 _EXIT_NS = 50_000_000  # how long a process may take from losing its memory to being dead
 _UPDATE_SHARE = 0.3  # of the budget may go into looking for new mappings
 
@@ -150,12 +150,10 @@ class Monitor:
         self._new_ns = 0
         budget.swept(swept.pages_cleared)
         if engine.begin(limits.probes):
-            after_ns = self._options.sampling_ns
-            while _TICK_FACTOR * after_ns < 2 * budget.aggregation_ns:
+            for after_ns in tick_times_ns(self._options.sampling_ns, budget.aggregation_ns):
                 if not waiter.wait_until(begun_ns + after_ns):
                     return None
                 engine.tick()
-                after_ns *= _TICK_FACTOR
         finish_ns = begun_ns + budget.aggregation_ns
         if not waiter.wait_until(finish_ns if end_ns is None else min(finish_ns, end_ns)):
             return None

@@ -190,11 +190,8 @@ class Engine:
         """Read the probes."""
         probe = self._probe
         if len(probe.windows):
-            read = self.memory.read_windows(probe.tiles)
+            probe.tick(self.memory.read_windows(probe.tiles))
             self.work.windows_read += len(probe.windows)
-            # An accessed bit that another agent took is shown once: the windows must see it, too.
-            self.work.windows_lost += self.windows.observe(probe.windows, read).lost
-            probe.tick(read)
 
     def hint(self, addresses: Addresses) -> bool:
         """Windows where something happened (page faults): the next patrol reads them.
@@ -228,9 +225,9 @@ class Engine:
         """
         ended_ns = self.memory.now_ns()
         self.tick()
+        self._learn_from_probe(self.memory.now_ns())
         self._patrol(patrol, ended_ns)
         now_ns = self.memory.now_ns()
-        self._learn_from_probe(now_ns)
         result = self._estimate(now_ns)
         snapshot = self._snapshot(result, now_ns)
         if now_ns - self._restructured_ns > (_RESTRUCTURE_NEWS_NS if self._is_news else _RESTRUCTURE_NS):
@@ -280,12 +277,13 @@ class Engine:
             refused[asked] = self.memory.unclearable(windows.tile[chosen[asked]], still[asked])
         windows.refused[chosen] |= refused
         windows.known[chosen] |= still & ~refused
-        return Probe.start(chosen, windows.tile[chosen], dirty & ~refused, still & ~refused, self.memory.now_ns())
+        return Probe(chosen, windows.tile[chosen], dirty & ~refused, still & ~refused, self.memory.now_ns())
 
     def _learn_from_probe(self, now_ns: int) -> None:
         probe = self._probe
         if not len(probe.windows):
             return
+        self.work.windows_lost += self.windows.observe(probe.windows, probe.whole_read).lost
         outcome = probe.outcome(self.options.sampling_ns)
         self.work.pages_retouched += int(outcome.hits.sum())
         # A huge page is one witness, not 512.

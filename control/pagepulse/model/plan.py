@@ -8,6 +8,7 @@ watched for nothing. A *patrol* reads watched windows, in turn, for touches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ SWEEP_AGAIN_NS = 10_000_000_000
 IDLE_BELOW = 0.02
 """A region is swept when at most this share of its probed pages was touched within an aggregation interval."""
 
+_TICK_FACTOR = 8
 _IDLE_TRIALS = 32  # probed pages before a region may be called idle
 
 
@@ -35,6 +37,18 @@ class Limits:
     """Watched windows to read."""
     sweep_pages: int
     """Pages to clear for the first time, or because their region went idle."""
+
+
+def tick_times_ns(sampling_ns: int, aggregation_ns: int) -> Iterator[int]:
+    """When to read the probes, after their clear: one sampling interval, and 8, 64, ... of them.
+
+    Rates over several orders of magnitude follow from such geometric brackets as well as from even ones, and each
+    read more is a wake-up more. The last read, at the end of the aggregation interval, is not among them.
+    """
+    after_ns = sampling_ns
+    while 2 * after_ns < aggregation_ns:
+        yield after_ns
+        after_ns *= _TICK_FACTOR
 
 
 def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, rng: np.random.Generator) -> Indices:

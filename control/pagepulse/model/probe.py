@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class Probe:
-    """A running probe."""
+    """A running probe. While it runs it only keeps its reads: what they say is worked out once, at the end."""
 
     windows: Indices
     """Its windows, shape (n,)."""
@@ -38,14 +38,11 @@ class Probe:
     """Where to read them."""
     trial: Masks
     """Pages that were cleared."""
-    hit: Masks
-    """Of those: touched since."""
-    begun_ns: int
-    early: Masks = field(default_factory=lambda: np.empty(0, np.uint64))
+    early: Masks
     """Of those: touched again before the clear could be read back; they count at the first read."""
-    touches: list[Counts] = field(default_factory=list)
-    """Pages first seen touched at each read, shape (n,)."""
-    edges_ns: list[int] = field(default_factory=lambda: [0])
+    begun_ns: int
+    reads: list[WindowRead] = field(default_factory=list)
+    """One for each tick; not empty from the first tick on."""
 
     @classmethod
     def none(cls) -> Self:
@@ -53,25 +50,22 @@ class Probe:
         nothing = np.empty(0, np.uint64)
         return cls(np.empty(0, np.intp), nothing, nothing, nothing, 0)
 
-    @classmethod
-    def start(cls, windows: Indices, tiles: Addresses, trial: Masks, hit: Masks, now_ns: int) -> Self:
-        """A probe of windows that were just cleared.
-
-        Args:
-            windows: Shape (n,).
-            tiles: Where to read them.
-            trial: Pages that were cleared.
-            hit: Of those: touched again before the clear could be read back.
-            now_ns: Now.
-        """
-        return cls(windows, tiles, trial, np.zeros_like(hit), now_ns, early=hit)
-
     def tick(self, read: WindowRead) -> None:
         """Take in a read of its windows. One that was lost shows no young page, and its touches come with the next."""
-        touched = (read.young | self.early) & self.trial & ~self.hit
-        self.touches.append(popcount(touched))
-        self.hit |= touched
-        self.edges_ns.append(max(read.taken_ns - self.begun_ns, self.edges_ns[-1] + 1))
+        self.reads.append(read)
+
+    @property
+    def whole_read(self) -> WindowRead:
+        """All its reads as one: young is what was young in any of them (another agent may clear bits in between)."""
+        last = self.reads[-1]
+        return last._replace(young=np.bitwise_or.reduce([read.young for read in self.reads]))
+
+    @property
+    def touches(self) -> Counts:
+        """Pages first seen touched at each of the k reads, shape (n, k)."""
+        young = np.stack([read.young for read in self.reads]) & self.trial
+        young[0] |= self.early
+        return np.diff(popcount(np.bitwise_or.accumulate(young, axis=0)), axis=0, prepend=0).T
 
     def outcome(self, sampling_ns: int) -> Outcome:
         """What it found up to the last read.
@@ -80,10 +74,11 @@ class Probe:
             sampling_ns: `quick_hits` is for one sampling interval, however late its read came: where touches are
                 independent, the share untouched after a time t is that after the interval to the power t / interval.
         """
-        trials = popcount(self.trial)
-        touches = np.column_stack(self.touches)
-        quick_share = 1 - (1 - touches[:, 0] / np.maximum(trials, 1)) ** (sampling_ns / self.edges_ns[1])
-        hits, edges_ns = popcount(self.hit), np.array(self.edges_ns)
+        touches = self.touches
+        since_ns = [read.taken_ns - self.begun_ns for read in self.reads]
+        edges_ns = np.maximum.accumulate([0, *since_ns]) + np.arange(len(since_ns) + 1)  # ascending, by 1 ns at least
+        trials, hits = popcount(self.trial), touches.sum(axis=1)
+        quick_share = 1 - (1 - touches[:, 0] / np.maximum(trials, 1)) ** (sampling_ns / edges_ns[1])
         return Outcome(trials, hits, trials * quick_share, exposure_ns(touches, trials - hits, edges_ns))
 
 

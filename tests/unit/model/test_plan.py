@@ -19,6 +19,7 @@ from pagepulse.model.plan import (
     pages_of,
     ranges_of,
     slices_of,
+    tick_times_ns,
     without_cut_huge_pages,
 )
 from pagepulse.model.regions import STATE, areas_of, fit, split_at
@@ -195,3 +196,9 @@ def test_ranges_end_where_the_mapping_ends():
 
 def test_no_window_has_no_range():
     assert ranges_of(Scene().windows, np.empty(0, np.intp)).shape == (0, 2)
+
+
+@pytest.mark.parametrize(("aggregation_ms", "ticks_ms"), [(5, []), (10, []), (11, [5]), (100, [5, 40]),
+                                                          (1000, [5, 40, 320])])
+def test_probes_are_read_at_growing_distances_and_not_shortly_before_the_end(aggregation_ms, ticks_ms):
+    assert list(tick_times_ns(5_000_000, aggregation_ms * 1_000_000)) == [ms * 1_000_000 for ms in ticks_ms]

@@ -17,7 +17,7 @@ def masks(*values: int) -> np.ndarray:
 
 
 def started(trial: int, hit: int = 0) -> Probe:
-    return Probe.start(np.array([7]), masks(0x1000_0000), masks(trial), masks(hit), SECOND)
+    return Probe(np.array([7]), masks(0x1000_0000), masks(trial), masks(hit), SECOND)
 
 
 def read(young: int, after_ns: int) -> WindowRead:
@@ -29,7 +29,7 @@ def test_each_page_counts_at_the_first_read_that_shows_it():
     probe.tick(read(0b0011, 5 * MS))
     probe.tick(read(0b0111, 20 * MS))
     probe.tick(read(0b0111, 100 * MS))
-    assert [count.tolist() for count in probe.touches] == [[2], [1], [0]]
+    assert probe.touches.T.tolist() == [[2], [1], [0]]
     outcome = probe.outcome(5 * MS)
     assert (outcome.trials.tolist(), outcome.hits.tolist()) == ([8], [3])
     assert outcome.quick_hits.tolist() == [pytest.approx(2)]
@@ -47,14 +47,23 @@ def test_a_page_touched_before_the_clear_could_be_read_back_counts_at_the_first_
     probe.tick(read(0b10, 5 * MS))
     probe.tick(read(0b10, 20 * MS))
     assert probe.outcome(5 * MS).hits.tolist() == [1]
-    assert [count.tolist() for count in probe.touches] == [[1], [0]]
+    assert probe.touches.T.tolist() == [[1], [0]]
 
 
 def test_a_lost_read_moves_its_touches_to_the_next_one():
     probe = started(0b11)
     probe.tick(read(0, 5 * MS))
     probe.tick(read(0b11, 20 * MS))
-    assert [count.tolist() for count in probe.touches] == [[0], [2]]
+    assert probe.touches.T.tolist() == [[0], [2]]
+
+
+def test_a_bit_that_another_agent_took_between_two_reads_is_in_the_whole_read():
+    probe = started(0b11)
+    probe.tick(read(0b01, 5 * MS))
+    probe.tick(read(0b10, 20 * MS))
+    assert probe.whole_read.young.tolist() == [0b11]
+    assert probe.whole_read.taken_ns == SECOND + 20 * MS
+    assert probe.outcome(5 * MS).hits.tolist() == [2]
 
 
 def test_a_first_read_that_came_late_is_reckoned_back_to_one_sampling_interval():
