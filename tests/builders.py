@@ -30,7 +30,8 @@ def touched_region(start: int = BASE, size: int = 2 * MIB, share: float = 1.0, *
                    ) -> npt.NDArray[np.void]:
     """A region of which this share is touched in each aggregation interval of 20 sampling intervals."""
     pages = round(share * size / PAGE)
-    facts: dict[str, float] = {"touched_bytes": pages * PAGE, "nr_accesses": 20 * share, "rate_hz": 10 * share}
+    facts: dict[str, float] = {"touched_bytes": pages * PAGE, "nr_accesses": 20 * share,
+                                "nr_accesses_error": share, "rate_hz": 10 * share}
     return region(start, size, **(facts | changes))
 
 

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "report": {"report", "model"} | LEAVES,
     "kernel": {"kernel", "model"} | LEAVES,
     "monitor": {"kernel", "policy", "report", "capture", "simulate", "model"} | LEAVES,
+    "simulation": {"simulate", "policy", "model"} | LEAVES,
     "apply": {"monitor", "kernel", "policy", "model"} | LEAVES,
 }
 """Room -> rooms that it may import. cli and the package's own front door may import all."""

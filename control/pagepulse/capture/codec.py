@@ -5,8 +5,8 @@ A snapshot is coded as its difference from the one before: regions are matched b
 predicted to equal the old region that holds its first byte, and only the rows where the prediction fails are stored,
 XORed with it, byte plane by byte plane, deflated. Splits and merges of regions therefore cost only what they change.
 
-What is rounded: `nr_accesses`, `rate_hz` and `touched_bytes` are estimates and keep a relative precision of 1/256;
-`touched_bytes` never exceeds `present_bytes`. Everything else is exact.
+What is rounded: `nr_accesses`, its error, `rate_hz` and `touched_bytes` are estimates and keep a relative precision of
+1/256; `touched_bytes` never exceeds `present_bytes`. Everything else is exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
 
 MAGIC = b"\x89pagepulse\n\x1a"
-VERSION = 1
+VERSION = 2
 PREAMBLE = struct.Struct("<12sI")  # magic, version
 FRAME = struct.Struct("<4sII")  # kind, length of the payload, CRC-32 of kind, length and payload
 
@@ -30,7 +30,7 @@ HEAD, MAPS, SNAP, DIFF, EVENT, DONE = b"HEAD", b"MAPS", b"SNAP", b"DIFF", b"EVNT
 SCALARS = ("pid", "start_ns", "end_ns", "sampling_ns", "rss_bytes", "wss_bytes", "unknown_bytes", "unclearable_bytes",
            "dropped", "cpu_ns", "tax_ns", *(f"idle_{edge // 1_000_000_000}s_bytes" for edge in IDLE_EDGES_NS))
 LAYOUT = {"region": [list(column) for column in REGION.descr], "scalars": list(SCALARS),
-          "rounded_to_1_256": ["nr_accesses", "rate_hz", "touched_bytes"]}
+          "rounded_to_1_256": ["nr_accesses", "nr_accesses_error", "rate_hz", "touched_bytes"]}
 """What the header says of the chunks; a reader refuses a recording that says otherwise."""
 
 Words = npt.NDArray[np.uint32]
@@ -40,7 +40,7 @@ Scalars = npt.NDArray[np.int64]
 ROW_WORDS = REGION.itemsize // 4
 _START, _TOUCHED = (REGION.fields[name][1] // 4 for name in ("start", "touched_bytes"))  # type: ignore[index]
 _FLOATS = np.array([REGION.fields[name][1] // 4  # type: ignore[index]
-                    for name in ("touched_bytes", "nr_accesses", "rate_hz")])
+                    for name in ("touched_bytes", "nr_accesses", "nr_accesses_error", "rate_hz")])
 _SHAPE = struct.Struct("<III")  # regions, regions of the snapshot before, new starts (or SAME_STARTS)
 _SAME_STARTS = 0xFFFF_FFFF
 _MAX_PAYLOAD = 1 << 28  # far above a million regions: what a crafted file may make us inflate

@@ -14,7 +14,7 @@ from typing import Protocol
 import pagepulse
 from pagepulse.errors import PagepulseError
 
-VERBS = ("doctor", "monitor", "record", "report", "run", "check")
+VERBS = ("doctor", "monitor", "record", "report", "run", "check", "simulate")
 
 DESCRIPTION = "Tells which memory a running Linux program really uses, and gives back what it does not."
 EXIT_CODES = """\

@@ -379,7 +379,8 @@ class Engine:
         for column in ("start", "end", "since_ns"):
             rows[column] = self.regions[column]
         rows["mapping"] = self._area_name[self.regions["area"]] if len(rows) else 0
-        rows["nr_accesses"], rows["rate_hz"] = result.nr_accesses, result.rate_hz
+        for column in ("nr_accesses", "nr_accesses_error", "rate_hz"):
+            rows[column] = getattr(result, column)
         for column in ("present", "touched", "unknown", "refused"):
             name = "unclearable_bytes" if column == "refused" else f"{column}_bytes"
             rows[name] = np.rint(getattr(result, column) * unit).astype(np.uint64)

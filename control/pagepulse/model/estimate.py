@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pagepulse.model.evidence import WITNESS
 from pagepulse.model.regions import Rows
 from pagepulse.model.windows import Counts, Indices, Windows
 
@@ -33,12 +34,15 @@ class Estimate(NamedTuple):
 
     present: Floats
     dirty: Floats
+    """Touched since their last clear."""
     unknown: Floats
     refused: Floats
     touched: Floats
     """Estimated to be touched in the interval."""
     nr_accesses: Floats
     """Expected sampling intervals, out of those in the interval, in which a page is touched."""
+    nr_accesses_error: Floats
+    """Its standard error."""
     rate_hz: Floats
 
 
@@ -67,29 +71,49 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
         sums: Floats = (running[edges[1:]] - running[edges[:-1]]).astype(np.float64)
         return sums
 
-    present, refused = pages(windows.present), pages(windows.refused)
-    dirty, unknown = pages(windows.dirty()), pages(windows.unknown())
+    present, refused, unknown = pages(windows.present), pages(windows.refused), pages(windows.unknown())
+    dirty = pages(windows.dirty()) - unknown
+    known = np.maximum(present - refused - unknown, 0)
+    watched, divisor = np.maximum(known - dirty, 0), np.maximum(known, 1)
     rate = _rate_of_dirty(regions)
     trials = regions["trials"] + _PRIOR_PAGES
     share_of_dirty = (regions["hits"] + _PRIOR_PAGES * -np.expm1(-rate * interval_ns)) / trials
     quick_share = (regions["quick_hits"] + _PRIOR_PAGES * -np.expm1(-rate * interval_ns / max_nr_accesses)) / trials
     before = np.maximum(dirty - woken[0], 0)
-    known_pages = np.maximum(present - refused, 1)
     # Of the watched pages only some were read in this interval: the others woke at the rate at which these did.
-    watched = np.maximum(known_pages - dirty, 0)
     wake_rate = woken[0] / np.maximum(woken[1], 1)
-    touched = before * share_of_dirty + (watched + woken[0]) * -np.expm1(-wake_rate * interval_ns)
+    share = (before * share_of_dirty + (watched + woken[0]) * -np.expm1(-wake_rate * interval_ns)) / divisor
+    touched = np.minimum(share, 1) * (known + unknown)  # what is unknown is taken to be as what is known around it
     wake_rate = regions["wakes"] / np.maximum(regions["watch_ns"], 1)
-    rate_hz = 1e9 * (dirty * rate + watched * wake_rate) / known_pages
+    rate_hz = 1e9 * (dirty * rate + watched * wake_rate) / divisor
+    error = _nr_accesses_error(quick_share, regions["trials"], before / divisor, unknown, known + unknown)
     result = Estimate(present, dirty, unknown, refused, touched,
-                      max_nr_accesses * before * quick_share / known_pages, rate_hz)
+                      max_nr_accesses * before * quick_share / divisor, max_nr_accesses * error, rate_hz)
     # The share that is touched grows with the interval: a pattern must not seem to change because the interval did.
-    share = 1 - (1 - np.clip(touched / known_pages, 0, 1)) ** (usual_interval_ns / interval_ns)
+    share = 1 - (1 - np.clip(share, 0, 1)) ** (usual_interval_ns / interval_ns)
     aged, changed = _aged(regions, share, now_ns)
     for column in ("wakes", "watch_ns"):
         aged[column] *= 0.5 ** (interval_ns / _HALF_LIFE_NS)
     _date_idleness(aged, np.flatnonzero(changed & (dirty == 0) & (present > 0)), windows, edges)
     return aged, result
+
+
+def _nr_accesses_error(quick_share: Floats, trials: Floats, dirty_share: Floats, unknown: Floats, clearable: Floats
+                       ) -> Floats:
+    """Standard error of nr_accesses, as a fraction of the largest possible.
+
+    Of the dirty pages a share q is touched within one sampling interval; n probed pages say so. Neighbouring pages are
+    touched together, and so make WITNESS * n independent witnesses (L. Kish, "Survey Sampling", 1965: the design
+    effect of a cluster sample). The error of a share is sqrt(q (1 - q) / n), with two hits and two misses added to what
+    was seen, so that no hit in few trials is not taken for certainty (A. Agresti and B. Coull, 1998). A page that is
+    unknown may be anything: uniform from 0 to the largest, whose standard deviation is 1 / sqrt(12).
+    """
+    n = trials * WITNESS
+    q = (quick_share * n + 2) / (n + 4)
+    of_dirty = dirty_share * np.sqrt(q * (1 - q) / (n + 4))
+    of_unknown = unknown / np.maximum(clearable, 1) / np.sqrt(12)
+    error: Floats = np.where(clearable > 0, np.hypot(of_dirty, of_unknown), 0.0)
+    return error
 
 
 def watch_time_ns(watched: Counts, woken: Counts, span_ns: Counts) -> Floats:

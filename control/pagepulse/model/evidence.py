@@ -12,6 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+WITNESS = 1 / 16
+"""Neighbouring pages are touched together: so many of them are one independent witness."""
+
 Floats = npt.NDArray[np.float64]
 Likelihood = Callable[[Floats, Floats], Floats]
 

@@ -21,6 +21,7 @@ REGION = np.dtype([
     ("unknown_bytes", "<u8"),  # resident, but never yet seen with a clear accessed bit: neither hot nor cold
     ("unclearable_bytes", "<u8"),  # resident, but the kernel will not clear it for us: neither hot nor cold
     ("nr_accesses", "<f4"),  # expected sampling intervals of this aggregation in which a page is touched
+    ("nr_accesses_error", "<f4"),  # its standard error
     ("rate_hz", "<f4"),  # estimated touches a second of one page
     ("mapping", "<u4"),  # index into Snapshot.mappings
 ])

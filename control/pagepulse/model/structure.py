@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model import regions as region_model
-from pagepulse.model.evidence import rate_log_likelihood, split_gains
+from pagepulse.model.evidence import WITNESS, rate_log_likelihood, split_gains
 from pagepulse.model.memory import Addresses
 from pagepulse.model.regions import Rows
 from pagepulse.model.windows import Indices, Windows
@@ -18,7 +18,6 @@ from pagepulse.model.windows import Indices, Windows
 SPLIT_ABOVE = 20.0
 """G (see evidence.py) above which a region is cut in two."""
 
-_WITNESS = 1 / 16  # neighbouring pages are touched together: so many of them are one independent witness
 _CUTS_A_ROUND = 4  # an idle island in busy memory takes two cuts
 
 
@@ -37,7 +36,7 @@ def restructured(regions: Rows, windows: Windows, owner: Indices, bounds: tuple[
         bounds: How many regions at least, and at most.
         now_ns: Ages are compared at this time.
     """
-    touches, exposure = (_summed(column * _WITNESS, owner, len(regions))
+    touches, exposure = (_summed(column * WITNESS, owner, len(regions))
                          for column in (windows.touches, windows.exposure_ns))
     result = region_model.merge(regions, touches, exposure, now_ns, *bounds)
     for _ in range(_CUTS_A_ROUND):
@@ -70,7 +69,7 @@ def _cuts(regions: Rows, windows: Windows, room: int) -> Addresses:
         return np.empty(0, np.uint64)
     first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
     rank = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(active))))
-    gains = split_gains(windows.touches[active] * _WITNESS, windows.exposure_ns[active] * _WITNESS, first, rank,
+    gains = split_gains(windows.touches[active] * WITNESS, windows.exposure_ns[active] * WITNESS, first, rank,
                         rate_log_likelihood)
     best = np.maximum.reduceat(gains, first)
     behind = np.flatnonzero((gains == best[rank]) & (gains > SPLIT_ABOVE))

@@ -33,8 +33,9 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
 
 def _region_json(snapshot: Snapshot, row: dict[str, Any]) -> dict[str, Any]:
     return {"pid": snapshot.pid, "start": row["start"], "end": row["end"],
-            "nr_accesses": number(row["nr_accesses"]), "rate_hz": number(row["rate_hz"]),
-            "age_us": (snapshot.end_ns - row["since_ns"]) // 1000, "mapping": snapshot.mappings[row["mapping"]],
+            "nr_accesses": number(row["nr_accesses"]), "nr_accesses_error": number(row["nr_accesses_error"]),
+            "rate_hz": number(row["rate_hz"]), "age_us": (snapshot.end_ns - row["since_ns"]) // 1000,
+            "mapping": snapshot.mappings[row["mapping"]],
             "present_bytes": row["present_bytes"], "touched_bytes": row["touched_bytes"],
             "unknown_bytes": row["unknown_bytes"], "unclearable_bytes": row["unclearable_bytes"]}
 
@@ -46,8 +47,8 @@ class _Column(NamedTuple):
     """Width of the terminal below which this column is left out."""
 
 
-_COLUMNS = (_Column("ADDRESS", 14, 0), _Column("SIZE", 8, 0), _Column("ACCESSES", 8, 0), _Column("RATE/s", 7, 78),
-            _Column("AGE", 9, 60), _Column("TOUCHED", 10, 70))
+_COLUMNS = (_Column("ADDRESS", 14, 0), _Column("SIZE", 8, 0), _Column("ACCESSES", 8, 0), _Column("+-", 4, 78),
+            _Column("RATE/s", 7, 78), _Column("AGE", 9, 60), _Column("TOUCHED", 9, 70))
 _LEFT_OVER = 8
 
 
@@ -86,7 +87,7 @@ def _cells(snapshot: Snapshot, row: np.void) -> dict[str, str]:
     cells = {"ADDRESS": f"{int(row['start']):#x}", "SIZE": format_size(int(row["end"] - row["start"])),
              "AGE": format_time_ns(snapshot.end_ns - int(row["since_ns"]))}
     if present > unknown + unclearable:
-        return cells | {"ACCESSES": f"{row['nr_accesses']:.1f}", "RATE/s": f"{row['rate_hz']:.3g}",
-                        "TOUCHED": format_size(int(row["touched_bytes"]))}
+        return cells | {"ACCESSES": f"{row['nr_accesses']:.1f}", "+-": f"{row['nr_accesses_error']:.1f}",
+                        "RATE/s": f"{row['rate_hz']:.3g}", "TOUCHED": format_size(int(row["touched_bytes"]))}
     why = "not there" if not present else "unknown" if unknown >= unclearable else "no clear"
-    return cells | {"ACCESSES": "?", "RATE/s": "?", "TOUCHED": why}
+    return cells | {"ACCESSES": "?", "+-": "?", "RATE/s": "?", "TOUCHED": why}

@@ -30,6 +30,14 @@ class Prices:
     """A huge page cleared in part: the kernel splits it."""
     wake_ns: float = 30_000
     """Waking up in Python. An estimate: it has not been measured apart from what follows."""
+    interval_ns: float = 2_000_000
+    """An aggregation interval in Python, beside what follows."""
+    estimate_ns: float = 20
+    """A window in the estimate at the end of an interval."""
+    region_ns: float = 300
+    """A region in it."""
+    update_ns: float = 1_000_000
+    """Looking for new mappings."""
     retouch_ns: float = 160
     """The target's: it touches a page that was cleared, and marks it young again."""
     flush_tax_ns: float = 3_300

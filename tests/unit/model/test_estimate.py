@@ -93,6 +93,45 @@ def test_memory_that_was_never_seen_clear_is_unknown():
     assert found.unknown[0] == PAGES
 
 
+def test_memory_of_which_nothing_is_known_is_not_called_touched():
+    _, found = of(region(trials=0, exposure_ns=0), windows(PAGES, cleared_first=False))
+    assert (found.touched[0], found.nr_accesses[0], found.rate_hz[0]) == (0, 0, 0)
+    assert found.nr_accesses_error[0] == pytest.approx(20 / np.sqrt(12))
+
+
+def test_what_is_unknown_is_taken_to_be_as_what_is_known_around_it():
+    known = windows(PAGES)
+    known.known[4:] = 0
+    _, found = of(region(hits=0.5e6), known)
+    assert (found.unknown[0], found.dirty[0]) == (PAGES / 2, PAGES / 2)
+    assert found.touched[0] == pytest.approx(PAGES / 2, rel=0.01)
+
+
+# --- how sure that is ----------------------------------------------------------------------------------------------
+
+def test_memory_that_is_watched_is_sure():
+    _, found = of(region(trials=0), windows(0), watched_ns=1)
+    assert found.nr_accesses_error[0] == 0
+
+
+def test_each_quadruple_of_probed_pages_halves_the_error():
+    errors = [of(region(trials=n, quick_hits=0.3 * n, exposure_ns=n * 10 * MS), windows(PAGES))[1].nr_accesses_error[0]
+              for n in (1e5, 4e5, 16e5)]
+    assert errors[0] == pytest.approx(2 * errors[1], rel=0.02) == pytest.approx(4 * errors[2], rel=0.03)
+    assert errors[0] == pytest.approx(20 * np.sqrt(0.3 * 0.7 / (1e5 / 16)), rel=0.02)
+
+
+def test_no_hit_in_a_few_probed_pages_is_no_certainty():
+    _, found = of(region(trials=64, exposure_ns=64 * 100 * MS), windows(PAGES))
+    assert found.nr_accesses_error[0] > 1
+
+
+def test_only_pages_that_were_touched_since_their_clear_are_unsure():
+    unsure, half = (of(region(trials=160, quick_hits=80, exposure_ns=1e9), windows(n))[1].nr_accesses_error[0]
+                    for n in (PAGES, PAGES // 2))
+    assert half == pytest.approx(unsure / 2)
+
+
 def test_what_was_not_probed_yet_but_was_just_touched_is_taken_for_active():
     _, found = of(region(trials=0, exposure_ns=0), windows(100))
     assert found.touched[0] == pytest.approx(100, rel=0.01)
