@@ -14,7 +14,10 @@ import numpy.typing as npt
 
 from pagepulse.model.memory import CHUNK, PAGE, Addresses
 from pagepulse.model.snapshot import Snapshot
+from pagepulse.policy.fields import ACT_ON_BUSY
+from pagepulse.policy.filters import ANYWHERE, Filter, Pages, Where, may_pass, passing
 from pagepulse.policy.match import Mask, matches, shares
+from pagepulse.policy.priority import priorities
 from pagepulse.policy.quota import Usage, remaining_bytes
 from pagepulse.policy.scheme import Scheme
 
@@ -34,6 +37,9 @@ class Candidate:
     share: float
     """Share of the sampling intervals in which a page of it is touched, 0 to 1."""
     present_bytes: int
+    filters: tuple[Filter, ...] = ()
+    """The pages have to pass these, too."""
+    where: Where = ANYWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +62,52 @@ def due(scheme: Scheme, last_ns: int | None, now_ns: int) -> bool:
     return last_ns is None or scheme.apply_interval_ns is None or now_ns - last_ns >= scheme.apply_interval_ns
 
 
-def candidates(scheme: Scheme, snapshot: Snapshot, usage: Usage) -> list[Candidate]:
-    """Regions that show the scheme's pattern, oldest first, among equally old ones the least touched first.
+def candidates(scheme: Scheme, snapshot: Snapshot, usage: Usage, *, cgroup: str = "/",
+               goal_bytes: int | None = None) -> list[Candidate]:
+    """Regions that show the scheme's pattern and of which something may pass its filters, by priority.
 
-    Empty if the quotas leave nothing for this reset interval: then no page needs to be read.
+    What acts on busy memory takes the hottest first, all else the coldest; among equals the oldest, then the least
+    touched, then the lowest address. Empty if quotas or goals leave nothing: then no page needs to be read.
+
+    Args:
+        scheme: The scheme.
+        snapshot: Of the target.
+        usage: Of the scheme's quotas.
+        cgroup: Of the target: its path in the unified hierarchy.
+        goal_bytes: What the goals allow (`Tuning.limit_bytes`); None: no limit.
     """
-    left = remaining_bytes(scheme, usage, snapshot.end_ns)
+    left = remaining_bytes(scheme, usage, snapshot.end_ns, goal_bytes=goal_bytes)
     if left is not None and left < PAGE:
         return []
-    rows = np.flatnonzero(matches(scheme, snapshot))
-    regions, share = snapshot.regions[rows], shares(snapshot)[rows]
+    mask = matches(scheme, snapshot)
+    if scheme.filters:
+        mask &= may_pass(scheme.filters, snapshot, cgroup)
+    rows = np.flatnonzero(mask)
+    if not rows.size:
+        return []
+    regions, share = snapshot.regions, shares(snapshot)
     age_ns = snapshot.end_ns - regions["since_ns"]
-    order = np.lexsort((regions["start"], share, -age_ns))
-    return [Candidate(scheme=scheme.name, start=int(regions["start"][i]), end=int(regions["end"][i]),
-                      min_idle_ns=scheme.access_pattern.age.min_ns, age_ns=int(age_ns[i]), share=float(share[i]),
-                      present_bytes=int(regions["present_bytes"][i]))
-            for i in order]
+    score = priorities(snapshot, share, scheme.quotas.weights, hot=scheme.action in ACT_ON_BUSY)
+    order = rows[np.lexsort((regions["start"][rows], share[rows], -age_ns[rows], -score[rows]))]
+    min_idle_ns = scheme.access_pattern.age.min_ns
+    return [Candidate(scheme=scheme.name, start=int(region["start"]), end=int(region["end"]), min_idle_ns=min_idle_ns,
+                      age_ns=int(age_ns[i]), share=float(share[i]), present_bytes=int(region["present_bytes"]),
+                      filters=scheme.filters, where=Where(snapshot.mappings[region["mapping"]], cgroup))
+            for i, region in zip(order.tolist(), regions[order], strict=True)]
+
+
+def allowed(candidate: Candidate, pages: PageState) -> Mask:
+    """Pages of the candidate that pass its filters, whatever their state. Shape (n,)."""
+    first = max(0, -(-(candidate.start - pages.start) // PAGE))
+    last = max(first, (candidate.end - pages.start) // PAGE)
+    mask = passing(candidate.filters, Pages(pages.start, pages.young, pages.huge), candidate.where)
+    mask[:first] = False
+    mask[last:] = False
+    return mask
 
 
 def cold_runs(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: int | None = None) -> Addresses:
-    """Contiguous runs of the candidate's pages that are resident, not young, and idle for long enough.
+    """Runs of the candidate's pages that are resident, idle for long enough, not young, and pass its filters.
 
     A page that is absent, young or touched too recently ends a run; nothing is bridged. A huge page counts as touched
     if any of it was, and is taken whole or not at all: not if it reaches out of the candidate, nor if it does not fit
@@ -91,10 +123,7 @@ def cold_runs(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: 
         Shape (m, 2): start and end, sorted, disjoint and not adjoining.
     """
     cold = pages.present & ~pages.young & (pages.idle_since_ns <= now_ns - candidate.min_idle_ns)
-    first = max(0, -(-(candidate.start - pages.start) // PAGE))
-    last = max(first, (candidate.end - pages.start) // PAGE)
-    cold[:first] = False
-    cold[last:] = False
+    cold &= allowed(candidate, pages)
     _keep_whole_chunks(cold, pages)
     if limit_bytes is not None:
         _keep_at_most(cold, pages, limit_bytes // PAGE)

@@ -3,26 +3,51 @@
 
 from __future__ import annotations
 
-from pagepulse.policy.fields import Action, Rate, exact_rate, exact_size, exact_time
-from pagepulse.policy.scheme import AgeRange, RateRange, Scheme, SizeRange
+from pagepulse.policy.fields import (
+    ACT_ON_BUSY,
+    ACT_ON_IDLE,
+    Action,
+    Rate,
+    exact_rate,
+    exact_share,
+    exact_size,
+    exact_time,
+)
+from pagepulse.policy.filters import Filter, default_allows
+from pagepulse.policy.limits import Goal, Quotas, Watermarks, Weights
+from pagepulse.policy.pattern import AgeRange, RateRange, SizeRange
+from pagepulse.policy.scheme import Scheme
 
 _DOES: dict[Action, str] = {
     "stat": "counts memory",
     "cold": "lets the kernel reclaim first the memory",
+    "lru_deprio": "lets the kernel reclaim first the memory",
     "pageout": "pages out memory",
+    "willneed": "reads in memory",
+    "hugepage": "gives huge pages to memory",
+    "collapse": "gives huge pages to memory",
+    "nohugepage": "splits huge pages and pages out what is idle of the memory",
+    "migrate_hot": "moves to NUMA node {node} memory",
+    "migrate_cold": "moves to NUMA node {node} memory",
 }
+_METRICS = {"free_memory": "free memory", "available_memory": "available memory",
+            "psi_some": "memory pressure (some)", "psi_full": "memory pressure (full)",
+            "refault_rate": "the share of evicted memory that comes back"}
+_NOTHING = {Rate(share=0.0), Rate(hz=0.0), Rate(nr_accesses=0.0)}
 
 
 def sentence(scheme: Scheme) -> str:
     """`prcl: pages out memory that was not touched for at least 5 s, ...; at most 128 MiB each second.`."""
     pattern = scheme.access_pattern
-    parts = [_idle(pattern.age.min_ns)] if scheme.acts else []
+    parts = [_idle(pattern.age.min_ns)] if scheme.action in ACT_ON_IDLE else []
     conditions = " and ".join(filter(None, (_rate(pattern.rate), _age(pattern.age, scheme))))
     if regions := " ".join(filter(None, (_size(pattern.size), conditions))):
         parts.append(f"in regions {regions}")
-    parts.append(_interval(scheme.apply_interval_ns))
-    what = ", ".join(filter(None, parts))
-    return f"{scheme.name}: {_DOES[scheme.action]} {what}; {_quotas(scheme)}.".replace(" ;", ";")
+    parts += [_filters(scheme.filters), _interval(scheme.apply_interval_ns)]
+    does = _DOES[scheme.action].format(node=scheme.target_node)
+    clauses = (f"{does} {', '.join(filter(None, parts))}".rstrip(), _quotas(scheme),
+               _goals(scheme.quotas), _watermarks(scheme.watermarks), _guards(scheme))
+    return f"{scheme.name}: {'; '.join(filter(None, clauses))}."
 
 
 def _idle(min_idle_ns: int) -> str:
@@ -38,9 +63,9 @@ def _size(size: SizeRange) -> str:
 
 
 def _rate(rate: RateRange) -> str:
-    if rate.max in {Rate(share=0.0), Rate(hz=0.0)}:
+    if rate.max in _NOTHING:
         return "that are not touched"
-    bounds = [] if rate.min in {Rate(share=0.0), Rate(hz=0.0)} else [_often("at least", rate.min)]
+    bounds = [] if rate.min in _NOTHING else [_often("at least", rate.min)]
     if rate.max is not None:
         bounds.append(_often("at most", rate.max))
     return f"that are touched {' and '.join(bounds)}" if bounds else ""
@@ -49,6 +74,8 @@ def _rate(rate: RateRange) -> str:
 def _often(word: str, rate: Rate) -> str:
     if rate.hz is not None:
         return f"{word} {rate.hz:g} times a second"
+    if rate.nr_accesses is not None:
+        return f"in {word} {rate.nr_accesses:g} sampling intervals of an aggregation"
     return f"in {word} {exact_rate(rate)} of sampling intervals"
 
 
@@ -56,7 +83,29 @@ def _age(age: AgeRange, scheme: Scheme) -> str:
     lower, upper = exact_time(age.min_ns), age.max_ns
     if upper is not None:
         return f"whose pattern has held for {lower} to {exact_time(upper)}"
-    return f"whose pattern has held for {lower} or more" if age.min_ns and not scheme.acts else ""
+    told = scheme.action in ACT_ON_IDLE
+    return f"whose pattern has held for {lower} or more" if age.min_ns and not told else ""
+
+
+def _filters(filters: tuple[Filter, ...]) -> str:
+    if not filters:
+        return ""
+    rules = [f"{'allowing' if entry.allow else 'rejecting'} what is {'' if entry.matching else 'not '}{_kind(entry)}"
+             for entry in filters]
+    rest = "allowing" if default_allows(filters) else "rejecting"
+    return f"{', then '.join(rules)}, and {rest} the rest"
+
+
+def _kind(entry: Filter) -> str:
+    return {
+        "anon": "anonymous",
+        "file": "of a file",
+        "young": "young",
+        "address": f"in {entry.start or 0:#x}-{entry.end or 0:#x}",
+        "mapping": f"in a mapping named {entry.glob!r}",
+        "hugepage_size": f"in a page {_size(entry.size) or 'of any size'}",
+        "cgroup": f"of a process in the cgroup {entry.path!r}",
+    }[entry.type]
 
 
 def _interval(interval_ns: int | None) -> str:
@@ -69,7 +118,45 @@ def _quotas(scheme: Scheme) -> str:
         limits.append(f"{exact_time(scheme.quotas.time_ns)} of work")
     if not limits:
         return "without a limit" if scheme.acts else "changes nothing"
-    return f"at most {' and '.join(limits)} {_each(scheme.quotas.reset_interval_ns)}"
+    each = _each(scheme.quotas.reset_interval_ns)
+    return f"at most {' and '.join(limits)} {each}{_order(scheme)}"
+
+
+def _order(scheme: Scheme) -> str:
+    """How the weights say that it orders; nothing where they are the usual ones."""
+    weights = scheme.quotas.weights
+    if weights == Weights():
+        return ""
+    first = "hottest" if scheme.action in ACT_ON_BUSY else "coldest"
+    given = [f"{name} {value:g}" for name, value in weights if value]
+    return f", {first} first by {', '.join(given)}" if given else ", in the order of addresses"
+
+
+def _goals(quotas: Quotas) -> str:
+    if not quotas.goals:
+        return ""
+    goals = " and ".join(_goal(goal) for goal in quotas.goals)
+    if quotas.goal_tuner == "temporal":
+        return f"all of that until {goals}, then nothing"
+    return f"tuned until {goals}"
+
+
+def _goal(goal: Goal) -> str:
+    if goal.reads:
+        return f"the number in the {goal.metric} {goal.path!r} is {goal.target_value:g}"
+    return f"{_METRICS[goal.metric]} is {exact_share(goal.target_value)}"
+
+
+def _watermarks(marks: Watermarks) -> str:
+    if marks.metric == "none":
+        return ""
+    return (f"only while {_METRICS[marks.metric]} is within {exact_share(marks.low)} and {exact_share(marks.high)}, "
+            f"beginning below {exact_share(marks.mid)}, asked {_each(marks.interval_ns)}")
+
+
+def _guards(scheme: Scheme) -> str:
+    off = [name for name, guard in scheme.guards if not guard.enabled]
+    return f"without the guard {' and '.join(off)}" if off and scheme.acts else ""
 
 
 def _each(interval_ns: int) -> str:

@@ -18,19 +18,35 @@ from pydantic import BeforeValidator, WithJsonSchema
 from pagepulse.model.memory import PAGE
 from pagepulse.units import SIZES, TIMES_NS, parse_share, parse_size, parse_time_ns
 
-Action = Literal["stat", "cold", "pageout"]
+Action = Literal["stat", "cold", "lru_deprio", "pageout", "willneed", "hugepage", "collapse", "nohugepage",
+                 "migrate_hot", "migrate_cold"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
+ACT_ON_IDLE: frozenset[Action] = frozenset({"cold", "lru_deprio", "pageout", "nohugepage", "migrate_cold"})
+"""These take from memory what makes it fast: they need an age, and take the coldest first."""
+ACT_ON_BUSY: frozenset[Action] = frozenset({"willneed", "hugepage", "collapse", "migrate_hot"})
+"""These give it: the hottest first."""
+MEANINGLESS_ACTIONS = {
+    "lru_prio": "lru_prio has no meaning here: no call raises the priority of another process's pages"}
+"""Actions of DAMON that the language refuses by name."""
 
 SIZE = "a size such as '4 KiB' or a number of bytes"
 TIME = "a time such as '5ms' or '60s'"
-RATE = "a rate such as '5%' (of sampling intervals) or '5 Hz'"
+SHARE = "a share such as '5%', at most 100%"
+RATE = "a rate such as '5%' (of sampling intervals), '5 Hz' or '3 samples'"
+NUMBER = "a number above 0"
+TARGET = "a share such as '5%', or a number above 0"
+ADDRESS = "an address such as '0x7f0000000000'"
+PATH = "an absolute path of at most 4096 printable characters"
+GLOB = "a name of a mapping such as '[heap]', or a path with * and ? such as '*/libc.so*'"
 NAME = "a name of at most 64 letters, digits, '.', '_' and '-'"
 
 _LARGEST = 2**63 - 1
 _SIZE_UNITS = {unit: scale for unit, scale in SIZES.items() if unit == "B" or unit.endswith("iB")}
 _TIME_UNITS = {unit: TIMES_NS[unit] for unit in ("ns", "us", "ms", "s")}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HERTZ = re.compile(r"\s*(\d+(?:\.\d+)?)\s*[Hh][Zz]\s*")
+_COUNTED = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([Hh][Zz]|samples)\s*")
+_HEX = re.compile(r"0[xX][0-9a-fA-F]{1,15}")
+_MOST_NODES = 1024  # CONFIG_NODES_SHIFT is at most 10
 _NUMBER = r"\d[\d,]*(\.\d+)?"
 
 T = TypeVar("T")
@@ -43,12 +59,24 @@ class GivenTwice:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How often memory is touched; exactly one of the two is set."""
+    """How often memory is touched; exactly one of the three is set."""
 
     share: float | None = None
     """Fraction of the sampling intervals in which a page is touched, 0 to 1."""
     hz: float | None = None
     """Touches a second of one page."""
+    nr_accesses: float | None = None
+    """Sampling intervals of an aggregation interval in which a page is touched, as reports show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a goal shall reach; exactly one of the two is set."""
+
+    share: float | None = None
+    """Of 1, for what is measured here."""
+    number: float | None = None
+    """For a value that somebody else measures."""
 
 
 class Misplaced(ValueError):
@@ -115,18 +143,87 @@ def time_ns(value: object) -> int:
     return _bounded(parse_time_ns, _text(value, TIME), TIME)
 
 
-def rate(value: object) -> Rate:
-    """Share of `"5%"`, or touches a second of `"5 Hz"`."""
-    text = _text(value, RATE)
-    if hertz := _HERTZ.fullmatch(text):
-        return Rate(hz=float(hertz[1]))
+def _is_number(value: object) -> bool:
+    """Whether this is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= abs(value) <= _LARGEST
+
+
+def number(value: object) -> float:
+    """A number above 0."""
+    if not isinstance(value, int | float) or not _is_number(value) or value <= 0:
+        raise ValueError(f"expected {NUMBER}, got {found(value)}")
+    return float(value)
+
+
+def share(value: object) -> float:
+    """Fraction of 1 of `"5%"`."""
     try:
-        share = parse_share(text)
+        part = parse_share(_text(value, SHARE))
     except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
+        part = -1.0
+    if not 0 <= part <= 1:
+        raise ValueError(f"expected {SHARE}, got {found(value)}")
+    return part
+
+
+def target(value: object) -> Target:
+    """What a goal shall reach: `"5%"`, or a number."""
+    try:
+        return Target(share=share(value)) if isinstance(value, str) else Target(number=number(value))
+    except ValueError:
+        raise ValueError(f"expected {TARGET}, got {found(value)}") from None
+
+
+def weight(value: object) -> float:
+    """A weight: any number from 0 on."""
+    if not isinstance(value, int | float) or not _is_number(value) or value < 0:
+        raise ValueError(f"expected a weight, a number from 0 on, got {found(value)}")
+    return float(value)
+
+
+def node(value: object) -> int:
+    """The number of a NUMA node."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST_NODES:
+        raise ValueError(f"expected the number of a NUMA node, 0 to {_MOST_NODES - 1}, got {found(value)}")
+    return value
+
+
+def address(value: object) -> int:
+    """An address: `"0x7f0000000000"`, or a number."""
+    if isinstance(value, str) and _HEX.fullmatch(value):
+        return int(value, 16)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
+        return value
+    raise ValueError(f"expected {ADDRESS}, got {found(value)}")
+
+
+def path(value: object) -> str:
+    """An absolute path."""
+    if not isinstance(value, str) or not value.startswith("/") or len(value) > 4096 or not value.isprintable():
+        raise ValueError(f"expected {PATH}, got {found(value)}")
+    return value
+
+
+def glob(value: object) -> str:
+    """A mapping's name or path, where * and ? stand for any characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= 4096 or not value.isprintable():
+        raise ValueError(f"expected {GLOB}, got {found(value)}")
+    return value
+
+
+def rate(value: object) -> Rate:
+    """Share of `"5%"`, touches a second of `"5 Hz"`, or nr_accesses of `"3 samples"`."""
+    text = _text(value, RATE)
+    if counted := _COUNTED.fullmatch(text):
+        quantity = float(counted[1])
+        return Rate(nr_accesses=quantity) if counted[2] == "samples" else Rate(hz=quantity)
+    try:
+        part = parse_share(text)
+    except ValueError:
+        part = -1.0
+    if not 0 <= part <= 1:
         raise ValueError(f"expected {RATE}, at most 100%, got {found(text)}")
-    return Rate(share=share)
+    return Rate(share=part)
 
 
 def or_max(parse: Callable[[object], T]) -> Callable[[object], T | None]:
@@ -153,6 +250,8 @@ def at_least(least: int, words: str, parse: Callable[[object], int]) -> Callable
 
 def action(value: object) -> object:
     """An action by its name in DAMON's words."""
+    if isinstance(value, str) and value in MEANINGLESS_ACTIONS:
+        raise ValueError(f"expected an action that can be done here; {MEANINGLESS_ACTIONS[value]}")
     if value not in ACTIONS:
         hint = did_you_mean(value, ACTIONS) if isinstance(value, str) else f"known: {', '.join(ACTIONS)}"
         raise ValueError(f"expected an action, got {found(value)}; {hint}")
@@ -182,8 +281,15 @@ def exact_time(value_ns: int) -> str:
 
 
 def exact_rate(value: Rate) -> str:
-    """`5%` or `20 Hz`."""
-    return f"{value.hz:g} Hz" if value.share is None else f"{value.share * 100:g}%"
+    """`5%`, `20 Hz` or `3 samples`."""
+    if value.nr_accesses is not None:
+        return f"{value.nr_accesses:g} samples"
+    return f"{value.hz:g} Hz" if value.share is None else exact_share(value.share)
+
+
+def exact_share(value: float) -> str:
+    """`5%` of 0.05."""
+    return f"{value * 100:g}%"
 
 
 def _pattern(units: Iterable[str]) -> str:
@@ -194,8 +300,12 @@ _SIZE_SCHEMA: dict[str, object] = {"anyOf": [
     {"type": "integer", "minimum": 0},
     {"type": "string", "pattern": _pattern(SIZES), "examples": ["4 KiB", "1.5GiB"]}]}
 _TIME_SCHEMA: dict[str, object] = {"type": "string", "pattern": _pattern(TIMES_NS), "examples": ["5 s", "100 ms"]}
-_RATE_SCHEMA: dict[str, object] = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(%|[Hh][Zz])\s*$",
-                                   "examples": ["5%", "20 Hz"]}
+_RATE_SCHEMA: dict[str, object] = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(%|[Hh][Zz]|samples)\s*$",
+                                   "examples": ["5%", "20 Hz", "3 samples"]}
+_SHARE_SCHEMA: dict[str, object] = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$", "examples": ["5%"]}
+_TARGET_SCHEMA: dict[str, object] = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _SHARE_SCHEMA]}
+_ADDRESS_SCHEMA: dict[str, object] = {"anyOf": [
+    {"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_HEX.pattern}$"}]}
 _MAX_SCHEMA: dict[str, object] = {"const": "max"}
 
 
@@ -218,3 +328,10 @@ SizeLimit = Annotated[int | None, BeforeValidator(or_max(_some_pages)), _or_max_
 TimeLimit = Annotated[int | None, BeforeValidator(or_max(_some_time)), _or_max_schema(_TIME_SCHEMA)]
 ActionName = Annotated[Action, BeforeValidator(action)]
 SchemeName = Annotated[str, BeforeValidator(name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
+Share = Annotated[float, BeforeValidator(share), WithJsonSchema(_SHARE_SCHEMA)]
+Weight = Annotated[float, BeforeValidator(weight), WithJsonSchema({"type": "number", "minimum": 0})]
+GoalTarget = Annotated[Target, BeforeValidator(target), WithJsonSchema(_TARGET_SCHEMA)]
+NodeOrUnset = Annotated[int | None, BeforeValidator(node), WithJsonSchema({"type": "integer", "minimum": 0})]
+AddressOrUnset = Annotated[int | None, BeforeValidator(address), WithJsonSchema(_ADDRESS_SCHEMA)]
+PathOrUnset = Annotated[str | None, BeforeValidator(path), WithJsonSchema({"type": "string", "pattern": "^/"})]
+GlobOrUnset = Annotated[str | None, BeforeValidator(glob), WithJsonSchema({"type": "string", "minLength": 1})]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.policy.fields import Rate
-from pagepulse.policy.scheme import RateRange, Scheme
+from pagepulse.policy.pattern import RateRange
+from pagepulse.policy.scheme import Scheme
 
 _ROUNDING = 1e-6
 """nr_accesses and rate_hz are single precision: this much of a bound is noise."""
@@ -24,9 +25,9 @@ def matches(scheme: Scheme, snapshot: Snapshot) -> Mask:
     """Regions that show the scheme's pattern.
 
     - size is the region's range of addresses, as in DAMON, whatever is resident of it;
-    - rate in % is nr_accesses / max_nr_accesses and in Hz is rate_hz: both are averages over the resident pages, so one
-      busy page in 2 MiB of idle ones is a rate above 0%. DAMON counts that as 0, for it rounds down to whole sampling
-      intervals; give a small bound such as 5% for what DAMON calls 0;
+    - rate in % is nr_accesses / max_nr_accesses, in Hz rate_hz, in samples nr_accesses: all are averages over the
+      resident pages, so one busy page in 2 MiB of idle ones is a rate above 0%. DAMON counts that as 0, for it rounds
+      down to whole sampling intervals; give a small bound such as 5% for what DAMON calls 0;
     - age is the time since the region's pattern began;
     - bounds are included, and all three have to hold.
 
@@ -71,4 +72,6 @@ def _rate_within(snapshot: Snapshot, bounds: RateRange) -> Mask:
 def _quantity(snapshot: Snapshot, bound: Rate) -> tuple[npt.NDArray[np.float64], float]:
     if bound.hz is not None:
         return snapshot.regions["rate_hz"].astype(np.float64), bound.hz
+    if bound.nr_accesses is not None:
+        return snapshot.regions["nr_accesses"].astype(np.float64), bound.nr_accesses
     return shares(snapshot), bound.share or 0.0

@@ -11,23 +11,23 @@ from pydantic_core import ErrorDetails
 
 from pagepulse.errors import RefusedFile
 from pagepulse.policy.fields import GivenTwice, Misplaced, did_you_mean, found
-from pagepulse.policy.scheme import (
-    AccessPattern,
-    AgeRange,
-    Quotas,
-    RateRange,
-    Scheme,
-    SchemeFile,
-    SizeRange,
-)
+from pagepulse.policy.filters import Filter
+from pagepulse.policy.guard_settings import Guards, PsiGuard, RefaultGuard, RssFloorGuard, StepShareGuard, SwapGuard
+from pagepulse.policy.limits import Goal, Quotas, Watermarks, Weights
+from pagepulse.policy.pattern import AccessPattern, AgeRange, RateRange, SizeRange
+from pagepulse.policy.scheme import Scheme, SchemeFile
 
 MAX_FAULTS = 20
 """A file with more faults is told about the first of them."""
 
 _EXPECTED = {"model_type": "an object", "tuple_type": "a list", "string_type": "a string",
-             "string_unicode": "a string without half characters"}
+             "string_unicode": "a string without half characters", "bool_type": "true or false"}
 _MODELS: dict[str | int, type[BaseModel]] = {
-    "access_pattern": AccessPattern, "size": SizeRange, "rate": RateRange, "age": AgeRange, "quotas": Quotas}
+    "schemes": Scheme, "access_pattern": AccessPattern, "size": SizeRange, "rate": RateRange, "age": AgeRange,
+    "quotas": Quotas, "weights": Weights, "goals": Goal, "watermarks": Watermarks, "filters": Filter,
+    "guards": Guards, "refault": RefaultGuard, "psi": PsiGuard, "swap": SwapGuard, "rss_floor": RssFloorGuard,
+    "step_share": StepShareGuard}
+"""Key -> the object, or the objects of the list, that it holds."""
 
 
 def parse_schemes(data: bytes, name: str) -> tuple[Scheme, ...]:
@@ -94,6 +94,8 @@ def _fault(details: ErrorDetails) -> str:
             text = str(error)
             if isinstance(error, Misplaced):
                 location.append(error.path)
+        case "literal_error":
+            text = f"expected {details['ctx']['expected']}, got {found(details['input'])}"
         case kind:
             text = f"expected {_EXPECTED.get(kind, details['msg'])}, got {found(details['input'])}"
     path = _path(location)
@@ -109,8 +111,6 @@ def _path(location: Sequence[str | int]) -> str:
 
 def _keys(parents: Sequence[str | int]) -> list[str]:
     """The keys that the object at this place may have."""
-    if not parents:
-        model: type[BaseModel] = SchemeFile
-    else:
-        model = Scheme if isinstance(parents[-1], int) else _MODELS[parents[-1]]
+    names = [part for part in parents if isinstance(part, str)]
+    model = _MODELS[names[-1]] if names else SchemeFile
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -38,13 +38,20 @@ def renewed(scheme: Scheme, usage: Usage, now_ns: int) -> Usage:
                    used_ns=debt_ns, pace_bytes=usage.pace_bytes / 2, pace_ns=usage.pace_ns / 2)
 
 
-def remaining_bytes(scheme: Scheme, usage: Usage, now_ns: int) -> int | None:
+def remaining_bytes(scheme: Scheme, usage: Usage, now_ns: int, *, goal_bytes: int | None = None) -> int | None:
     """Bytes that the scheme may still treat; None: no limit.
 
-    Before the pace is known, a quota of time alone allows one huge page: enough to measure with.
+    The least of what its size, its time and its goals allow. Before the pace is known, a quota of time alone allows
+    one huge page: enough to measure with.
+
+    Args:
+        scheme: The scheme.
+        usage: Of its quotas.
+        now_ns: CLOCK_MONOTONIC.
+        goal_bytes: What the goals allow in each reset interval (`Tuning.limit_bytes`); None: no limit.
     """
     usage = renewed(scheme, usage, now_ns)
-    limits = []
+    limits = [] if goal_bytes is None else [max(0, goal_bytes - usage.used_bytes)]
     if scheme.limit_bytes is not None:
         limits.append(max(0, scheme.limit_bytes - usage.used_bytes))
     if scheme.quotas.time_ns is not None:

@@ -7,122 +7,46 @@ unknown keys, impossible ranges and values without a sensible unit are refused (
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from pagepulse.policy.fields import (
+    ACT_ON_IDLE,
     ActionName,
-    Interval,
     IntervalOrUnset,
     Misplaced,
-    Rate,
-    RateBound,
-    RateBoundOrMax,
+    NodeOrUnset,
     SchemeName,
-    Size,
-    SizeLimit,
-    SizeOrMax,
-    Time,
-    TimeLimit,
-    TimeOrMax,
-    exact_rate,
-    exact_size,
-    exact_time,
 )
+from pagepulse.policy.filters import Filter
+from pagepulse.policy.guard_settings import Guards
+from pagepulse.policy.limits import Quotas, Watermarks
+from pagepulse.policy.objects import SchemeObject, unset
+from pagepulse.policy.pattern import AccessPattern
 
 DEFAULT_QUOTA_BYTES = 128 * 1024 * 1024
 """What an action may treat in each reset interval unless its quotas say otherwise; DAMON_RECLAIM's default."""
+COLLAPSE_QUOTA_BYTES = 32 * 1024 * 1024
+"""The same for hugepage and collapse: at some 2.5 ms for each 2 MiB, 4 % of one CPU."""
 
 
-def _unlimited() -> None:
-    """Default of an upper bound. A factory, so that the JSON schema does not offer null, which is refused."""
-
-
-class _Object(BaseModel):
-    """A JSON object: every key known, every value of its own type."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-def _refuse_empty(lower: int, upper: int | None, words: Callable[[int], str]) -> None:
-    if upper is not None and lower > upper:
-        raise ValueError(f"expected min not above max, got min {words(lower)} and max {words(upper)}")
-
-
-class SizeRange(_Object):
-    """Size of a region. Default: any."""
-
-    min_bytes: Size = Field(default=0, alias="min", description="At least this large. Default: 0.")
-    max_bytes: SizeOrMax = Field(default_factory=_unlimited, alias="max", description=(
-        "At most this large. Default: max."))
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        _refuse_empty(self.min_bytes, self.max_bytes, exact_size)
-        return self
-
-
-class AgeRange(_Object):
-    """Time for which a region has kept its access pattern. Default: any, but cold and pageout want a min."""
-
-    min_ns: Time = Field(default=0, alias="min", description=(
-        "At least this long. cold and pageout leave alone every page that was touched within this time."))
-    max_ns: TimeOrMax = Field(default_factory=_unlimited, alias="max", description=(
-        "At most this long. Default: max."))
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        _refuse_empty(self.min_ns, self.max_ns, exact_time)
-        return self
-
-
-class RateRange(_Object):
-    """How often a page of the region is touched: share of the sampling intervals, or Hz. Default: any."""
-
-    min: RateBound = Field(default=Rate(share=0.0), description="At least this often. Default: 0%.")
-    max: RateBoundOrMax = Field(default_factory=_unlimited, description="At most this often. Default: max.")
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        if self.max is None:
-            return self
-        for lower, upper in ((self.min.share, self.max.share), (self.min.hz, self.max.hz)):
-            if lower is not None and upper is not None and lower > upper:
-                raise ValueError("expected min not above max, got "
-                                 f"min {exact_rate(self.min)} and max {exact_rate(self.max)}")
-        return self
-
-
-class AccessPattern(_Object):
-    """Which regions: all three must hold; bounds are included."""
-
-    size: SizeRange = SizeRange()
-    rate: RateRange = RateRange()
-    age: AgeRange = AgeRange()
-
-
-class Quotas(_Object):
-    """At most this much in each reset interval; coldest memory first."""
-
-    size_bytes: SizeLimit = Field(default_factory=_unlimited, alias="size", description=(
-        "Bytes acted on. Default: 128 MiB for cold and pageout, no limit for stat."))
-    time_ns: TimeLimit = Field(default_factory=_unlimited, alias="time", description=(
-        "Time spent in acting. Default: no limit."))
-    reset_interval_ns: Interval = Field(default=1_000_000_000, alias="reset_interval", description="Default: 1 s.")
-
-
-class Scheme(_Object):
+class Scheme(SchemeObject):
     """One scheme: an action for the memory that shows a pattern."""
 
     name: SchemeName
     comment: str = ""
     action: ActionName
+    target_node: NodeOrUnset = Field(default_factory=unset, description=(
+        "NUMA node to which migrate_hot and migrate_cold move memory."))
     access_pattern: AccessPattern
-    apply_interval_ns: IntervalOrUnset = Field(default_factory=_unlimited, alias="apply_interval", description=(
+    apply_interval_ns: IntervalOrUnset = Field(default_factory=unset, alias="apply_interval", description=(
         "How often to act. Default: at each aggregation interval."))
     quotas: Quotas = Quotas()
+    watermarks: Watermarks = Watermarks()
+    filters: Annotated[tuple[Filter, ...], Field(strict=False)] = Field(default=(), description=(
+        "The first that matches decides; what none matches is treated as the opposite of the last."))
+    guards: Guards = Guards()
 
     @property
     def acts(self) -> bool:
@@ -133,19 +57,29 @@ class Scheme(_Object):
     def limit_bytes(self) -> int | None:
         """Bytes that may be treated in each reset interval; None: no limit."""
         if self.acts and "size_bytes" not in self.quotas.model_fields_set:
-            return DEFAULT_QUOTA_BYTES
+            return COLLAPSE_QUOTA_BYTES if self.action in {"hugepage", "collapse"} else DEFAULT_QUOTA_BYTES
         return self.quotas.size_bytes
 
     @model_validator(mode="after")
     def _idle_time_is_given(self) -> Self:
         # An action at age 0 hits everything. Who wants that has to write it.
-        if self.acts and "min_ns" not in self.access_pattern.age.model_fields_set:
+        if self.action in ACT_ON_IDLE and "min_ns" not in self.access_pattern.age.model_fields_set:
             raise Misplaced("access_pattern.age.min",
                             f"expected a time, as {self.action} acts on what was idle that long; the key is missing")
         return self
 
+    @model_validator(mode="after")
+    def _node_is_given_to_migrate(self) -> Self:
+        if self.action in {"migrate_hot", "migrate_cold"}:
+            if self.target_node is None:
+                raise Misplaced("target_node", f"expected a NUMA node, as {self.action} moves memory to it; "
+                                               "the key is missing")
+        elif self.target_node is not None:
+            raise Misplaced("target_node", f"expected no node for {self.action}; migrate_hot and migrate_cold have one")
+        return self
 
-class SchemeFile(_Object):
+
+class SchemeFile(SchemeObject):
     """A scheme file of pagepulse."""
 
     schema_uri: str = Field(default="", alias="$schema", description="For editors; pagepulse does not read it.")

@@ -16,6 +16,7 @@ from builders import BASE, MIB, SECOND, region, snapshot
 from pagepulse.model.memory import PAGE
 from pagepulse.model.windows import NEVER_IDLE_NS
 from pagepulse.policy.decide import Candidate, PageState, candidates, cold_runs, due
+from pagepulse.policy.filters import Where
 from pagepulse.policy.parse import parse_schemes
 from pagepulse.policy.quota import Usage, charged
 from pagepulse.policy.scheme import Scheme
@@ -184,16 +185,16 @@ def old(number: int, age_s: float, nr_accesses: float = 0.0, **changes: float) -
                   **changes)
 
 
-def test_candidates_come_oldest_first_and_then_the_least_touched():
+def test_candidates_come_coldest_first_untouched_ones_by_age():
     snap = snapshot(old(0, 6), old(1, 9), old(2, 4), old(3, 9, nr_accesses=0.5), old(4, 8))
     found = candidates(scheme(), snap, Usage(0))
-    assert [(one.start - BASE) // (2 * MIB) for one in found] == [1, 3, 4, 0]
+    assert [(one.start - BASE) // (2 * MIB) for one in found] == [1, 4, 0, 3]
 
 
 def test_a_candidate_says_what_the_scheme_wants_of_its_pages():
     one, = candidates(scheme(), snapshot(old(0, 6, nr_accesses=5.0, present_bytes=MIB)), Usage(0))
     assert one == Candidate("reclaim", BASE, BASE + 2 * MIB, min_idle_ns=5 * SECOND, age_ns=6 * SECOND, share=0.25,
-                            present_bytes=MIB)
+                            present_bytes=MIB, where=Where("[anon]"))
 
 
 def test_a_scheme_that_has_used_up_its_quota_has_no_candidates():

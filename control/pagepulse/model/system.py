@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Facts of the machine and of a target that decisions depend on, as they were read at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """Memory pressure (PSI): time for which some or all tasks waited for memory."""
+
+    some_us: int
+    """Microseconds since boot in which at least one task waited."""
+    full_us: int
+    """Microseconds since boot in which all tasks waited at once."""
+    some_avg10: float
+    """Share of the last ten seconds, 0 to 1."""
+    full_avg10: float
+
+
+@dataclass(frozen=True, slots=True)
+class SystemFacts:
+    """The machine's memory, or a cgroup's where a target is confined to one."""
+
+    now_ns: int
+    """CLOCK_MONOTONIC."""
+    total_bytes: int
+    free_bytes: int
+    """Not used for anything, caches included (MemFree): what DAMON calls free_mem_rate."""
+    available_bytes: int
+    """What programs could still get without swapping (MemAvailable)."""
+    swap_total_bytes: int
+    swap_free_bytes: int
+    swapped_out_bytes: int
+    """Written to swap since boot, by anybody."""
+    pressure: Pressure | None
+    """None: the kernel does not measure it."""
+
+    def share(self, metric: str) -> float | None:
+        """The value of a metric as a share of 1; None: not known on this machine.
+
+        Args:
+            metric: `free_memory`, `available_memory`, `psi_some` or `psi_full`.
+        """
+        if metric in {"psi_some", "psi_full"}:
+            if self.pressure is None:
+                return None
+            return self.pressure.some_avg10 if metric == "psi_some" else self.pressure.full_avg10
+        size_bytes = {"free_memory": self.free_bytes, "available_memory": self.available_bytes}[metric]
+        return size_bytes / self.total_bytes if self.total_bytes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Evictions:
+    """What became of a target's memory by our hand, since its schemes began."""
+
+    evicted_bytes: int = 0
+    """Seen to be gone after we asked for it."""
+    returned_bytes: int = 0
+    """Of these: touched again, and brought back."""
