@@ -184,19 +184,21 @@ class Monitor:
 
     def _account(self, snapshot: Snapshot, swept: Work, sweep_cpu_ns: int) -> Snapshot:
         work = self.engine.take_work()
-        tax_ns, sweep_tax_ns = self._tax_ns(work), self._tax_ns(swept)
+        tax_ns, sweep_tax_ns = work.tax_ns(self.prices), swept.tax_ns(self.prices)
+        wake_tax_ns = work.wake_tax_ns(self.prices) + swept.wake_tax_ns(self.prices)
         now_cpu_ns = cpu_ns()
         spent_ns, self._cpu_ns = now_cpu_ns - self._cpu_ns, now_cpu_ns
         self._budget.spent(snapshot.end_ns - snapshot.start_ns, spent_ns - sweep_cpu_ns + tax_ns,
-                           sweep_cpu_ns + sweep_tax_ns)
+                           sweep_cpu_ns + sweep_tax_ns, wake_tax_ns)
+        tax_ns += sweep_tax_ns + wake_tax_ns
         totals = self.totals
         dropped = snapshot.dropped + swept.windows_lost + self._newly_lost()
         totals.snapshots += 1
-        totals.tax_ns += tax_ns + sweep_tax_ns
+        totals.tax_ns += tax_ns
         totals.dropped += dropped
         totals.returned_bytes += (work.pages_returned + swept.pages_returned) * PAGE
         totals.unclearable_bytes = snapshot.unclearable_bytes
-        return replace(snapshot, dropped=dropped, cost=Cost(spent_ns, round(tax_ns + sweep_tax_ns)))
+        return replace(snapshot, dropped=dropped, cost=Cost(spent_ns, round(tax_ns)))
 
     def _newly_lost(self) -> int:
         """What the probes could not keep since this was last asked."""
@@ -212,10 +214,6 @@ class Monitor:
         self.engine.look_for_returned()
         self.totals.returned_bytes += self.engine.take_work().pages_returned * PAGE
         return self.totals.returned_bytes
-
-    def _tax_ns(self, work: Work) -> float:
-        """What the target paid: a flush for each range that was cleared, and the pages that it touched again."""
-        return work.ranges_cleared * self.prices.range_clear_ns + work.pages_retouched * self.prices.retouch_ns
 
     def close(self) -> None:
         """Let go of the target; it goes on."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pagepulse.model.engine import Engine, EngineOptions, Work
+from pagepulse.model.engine import Engine, EngineOptions
 from pagepulse.model.plan import tick_times_ns
 from pagepulse.model.prices import Prices
 from pagepulse.policy.budget import Budget
@@ -126,10 +126,12 @@ def _pagepulse(memory: SimulatedMemory, options: SimulationOptions, seed: int) -
         snapshot = engine.finish(limits.patrol)
         memory.charge(simulated.interval_ns + simulated.estimate_ns * len(engine.windows)
                       + simulated.region_ns * len(engine.regions))
-        tax_ns, sweep_tax_ns = _tax_ns(engine.take_work(), prices), _tax_ns(swept, prices)
+        work = engine.take_work()
+        tax_ns, sweep_tax_ns = work.tax_ns(prices), swept.tax_ns(prices)
+        wake_tax_ns = work.wake_tax_ns(prices) + swept.wake_tax_ns(prices)
         budget.spent(snapshot.end_ns - snapshot.start_ns, memory.cpu_ns - before_ns - sweep_ns + tax_ns,
-                     sweep_ns + sweep_tax_ns)
-        known_tax_ns += tax_ns + sweep_tax_ns
+                     sweep_ns + sweep_tax_ns, wake_tax_ns)
+        known_tax_ns += tax_ns + sweep_tax_ns + wake_tax_ns
         yield _Seen(snapshot.start_ns, snapshot.end_ns, snapshot.sampling_ns, snapshot.regions, snapshot.wss_bytes,
                     memory.cpu_ns + known_tax_ns)
 
@@ -137,10 +139,6 @@ def _pagepulse(memory: SimulatedMemory, options: SimulationOptions, seed: int) -
 def _as_calibrated(prices: SimulatedPrices) -> Prices:
     """What a calibration would find on the simulated machine."""
     return Prices(prices.window_ns, prices.bulk_page_ns, prices.iovec_ns, prices.retouch_ns)
-
-
-def _tax_ns(work: Work, prices: Prices) -> float:
-    return work.ranges_cleared * prices.range_clear_ns + work.pages_retouched * prices.retouch_ns
 
 
 def _damon(memory: SimulatedMemory, options: SimulationOptions, stretch: int, seed: int) -> Iterator[_Seen]:

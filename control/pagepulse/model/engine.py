@@ -25,11 +25,14 @@ from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOW_PAGES, Addresses,
 from pagepulse.model.plan import (
     choose_probes,
     choose_sweep,
+    nearest_watched,
     pages_of,
+    patrol_order,
     ranges_of,
     slices_of,
     without_cut_huge_pages,
 )
+from pagepulse.model.prices import Prices
 from pagepulse.model.probe import Probe
 from pagepulse.model.refused import FEW, ask_again
 from pagepulse.model.regions import Rows
@@ -50,11 +53,21 @@ class Work:
     ranges_cleared: int = 0
     pages_cleared: int = 0
     pages_retouched: int = 0
-    """Cleared pages that the target had to mark young again."""
+    """Cleared pages that the target had to mark young again: in a probe,"""
+    pages_woken: int = 0
+    """and where they had been watched."""
     pages_returned: int = 0
     """Pages that we had paged out and that the target fetched back."""
     windows_read: int = 0
     windows_lost: int = 0
+
+    def tax_ns(self, prices: Prices) -> float:
+        """What the target paid for what is done over and over: a flush for each range, and pages touched again."""
+        return self.ranges_cleared * prices.range_clear_ns + self.pages_retouched * prices.retouch_ns
+
+    def wake_tax_ns(self, prices: Prices) -> float:
+        """What it paid, once, where memory woke up that had slept."""
+        return self.pages_woken * prices.retouch_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +152,7 @@ class Engine:
         self._area_name = np.array([position_of[name] for name in names], np.uint32)
         fitted = region_model.fit(self.regions, areas, self.memory.now_ns())
         self._set_regions(region_model.split_to_minimum(fitted, self.options.min_regions, WINDOW))
-        self._patrol_order = self._rng.permutation(len(self.windows))
+        self._patrol_order = patrol_order(self.windows, self._rng)
         self._patrol_position = 0
         self._probe = Probe.none()
         self._read(np.flatnonzero(self.windows.read_ns == 0))
@@ -288,12 +301,15 @@ class Engine:
         self.work.pages_retouched += int(outcome.hits.sum())
         # A huge page is one witness, not 512.
         weight = np.where(self.windows.huge[probe.windows], 1 / WINDOW_PAGES, 1.0).astype(np.float64)
+        owner = self._owner[probe.windows]
+        self.regions, contradicted = region_model.learn(self.regions, owner, outcome, weight, now_ns)
+        if contradicted.any():
+            self._is_news = True
+            self.windows.forget_rates(np.flatnonzero(contradicted[self._owner]))
         self.windows.probed_ns[probe.windows] = now_ns
         self.windows.book(probe.windows, outcome.hits * weight, outcome.exposure_ns * weight,
                           np.full(len(weight), _NEWER))
-        owner = self._owner[probe.windows]
-        self.regions, contradicted = region_model.learn(self.regions, owner, outcome, weight, now_ns)
-        self._is_news |= contradicted
+        self.windows.bounded[probe.windows] = False
 
     # --- patrol ----------------------------------------------------------------------------------------------------
 
@@ -301,14 +317,12 @@ class Engine:
         chosen = self._next_on_patrol(count, since_ns)
         if not len(chosen):
             return
-        woke = self._count_wakes(self._read(chosen))
+        seen = self._read(chosen)
+        self._count_wakes(seen)
+        woke = np.sort(seen.windows[seen.woken != 0])
         if not len(woke):
             return
-        # Where one window woke, its neighbours may have: look at the whole region now, not in its turn.
-        low = np.searchsorted(self._owner, woke)
-        high = np.searchsorted(self._owner, woke, side="right")
-        neighbours = np.concatenate([np.arange(a, b) for a, b in zip(low, high, strict=True)])
-        neighbours = np.setdiff1d(neighbours[self.windows.watched[neighbours] != 0], chosen)[:_WAKE_READS]
+        neighbours = nearest_watched(self.windows, woke, chosen, _WAKE_READS)
         if len(neighbours):
             self._count_wakes(self._read(neighbours))
 
@@ -331,29 +345,27 @@ class Engine:
         due: Indices = turn[useful & (windows.read_ns[turn] < since_ns)]
         return due
 
-    def _count_wakes(self, seen: Observation) -> Indices:
-        """Book the watched pages that were touched, and the time for which others were not. The regions that woke."""
+    def _count_wakes(self, seen: Observation) -> None:
+        """Book the watched pages that were touched, and the time for which others were not."""
         woken = popcount(seen.woken)
         span_ns = np.maximum(self.windows.read_ns[seen.windows] - seen.since_ns, 1)
         owner = self._owner[seen.windows]
         count = len(self.regions)
         watched = popcount(seen.watched)
         exposure = watch_time_ns(watched, woken, np.where(seen.since_ns > 0, span_ns, 0))
-        # The more of a window woke up, the less its past says.
-        self.windows.book(seen.windows, woken.astype(np.float64), exposure, 1 - woken / np.maximum(watched, 1))
+        self.windows.book_wakes(seen.windows, watched, woken, exposure)
         watched_ns = np.bincount(owner, exposure, count)
         self.regions["watch_ns"] += watched_ns
         self._woken[1] += watched_ns
         total = int(woken.sum())
         if not total:
-            return np.empty(0, np.intp)
+            return
         per_region = np.bincount(owner, woken, count)
         self.regions["wakes"] += per_region
-        self.work.pages_retouched += total
+        self.work.pages_woken += total
         self._woken[0] += per_region
         woke = np.flatnonzero(per_region)
         self._forget_idleness(woke, per_region[woke].astype(np.float64))
-        return woke
 
     def _forget_idleness(self, woke: Indices, woken: npt.NDArray[np.float64]) -> None:
         """A region that was idle and wakes up is a new story: old probes say nothing of it."""

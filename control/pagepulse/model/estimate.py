@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pagepulse.model.evidence import WITNESS
+from pagepulse.model.evidence import share_error
 from pagepulse.model.regions import Rows
 from pagepulse.model.windows import Counts, Indices, Windows
 
@@ -102,15 +102,11 @@ def _nr_accesses_error(quick_share: Floats, trials: Floats, dirty_share: Floats,
                        ) -> Floats:
     """Standard error of nr_accesses, as a fraction of the largest possible.
 
-    Of the dirty pages a share q is touched within one sampling interval; n probed pages say so. Neighbouring pages are
-    touched together, and so make WITNESS * n independent witnesses (L. Kish, "Survey Sampling", 1965: the design
-    effect of a cluster sample). The error of a share is sqrt(q (1 - q) / n), with two hits and two misses added to what
-    was seen, so that no hit in few trials is not taken for certainty (A. Agresti and B. Coull, 1998). A page that is
-    unknown may be anything: uniform from 0 to the largest, whose standard deviation is 1 / sqrt(12).
+    Of the dirty pages a share is touched within one sampling interval: `share_error` has its error. A page that is
+    unknown may be anything: uniform from 0 to the largest, whose standard deviation is 1 / sqrt(12). Independent errors
+    add as squares.
     """
-    n = trials * WITNESS
-    q = (quick_share * n + 2) / (n + 4)
-    of_dirty = dirty_share * np.sqrt(q * (1 - q) / (n + 4))
+    of_dirty = dirty_share * share_error(quick_share * trials, trials)
     of_unknown = unknown / np.maximum(clearable, 1) / np.sqrt(12)
     error: Floats = np.where(clearable > 0, np.hypot(of_dirty, of_unknown), 0.0)
     return error

@@ -39,6 +39,20 @@ def disagreement(hits_a: Floats, trials_a: Floats, hits_b: Floats, trials_b: Flo
     return np.maximum(2 * (apart - likelihood(hits_a + hits_b, trials_a + trials_b)), 0)
 
 
+def share_error(hits: Floats, trials: Floats) -> Floats:
+    """Standard error of the share of pages that are touched, of which `hits` of `trials` were. Any shape.
+
+    Neighbouring pages are touched together: n probed pages make WITNESS * n independent witnesses (L. Kish, "Survey
+    Sampling", 1965: the design effect of a cluster sample). The error of a share q is sqrt(q (1 - q) / n), with two
+    hits and two misses added to what was seen, so that no hit in few trials is not taken for certainty (A. Agresti and
+    B. Coull, 1998).
+    """
+    n = trials * WITNESS
+    q = (hits * WITNESS + 2) / (n + 4)
+    error: Floats = np.sqrt(q * (1 - q) / (n + 4))
+    return error
+
+
 def split_gains(hits: Floats, trials: Floats, first: npt.NDArray[np.intp], owner: npt.NDArray[np.intp],
                 likelihood: Likelihood = log_likelihood) -> Floats:
     """How much better each region is described as two, cut behind each of its windows.

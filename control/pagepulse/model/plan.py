@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pagepulse.model.evidence import share_error
 from pagepulse.model.memory import CHUNK, WINDOW_PAGES, WINDOWS_PER_CHUNK, Addresses
 from pagepulse.model.regions import Rows
 from pagepulse.model.windows import Counts, Indices, Windows, popcount
@@ -24,6 +25,9 @@ IDLE_BELOW = 0.02
 """A region is swept when at most this share of its probed pages was touched within an aggregation interval."""
 
 _TICK_FACTOR = 8
+_FEW_PROBES, _PROBES_EACH = 4, 2  # in an interval; and for each region that is uncertain
+_CERTAIN_BELOW = 0.05  # standard error of a region's share of touched pages
+_CANDIDATES = 4
 _IDLE_TRIALS = 32  # probed pages before a region may be called idle
 
 
@@ -52,7 +56,11 @@ def tick_times_ns(sampling_ns: int, aggregation_ns: int) -> Iterator[int]:
 
 
 def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, rng: np.random.Generator) -> Indices:
-    """Windows to probe: half of them in the regions probed longest ago, half anywhere in dirty memory.
+    """Windows to probe, fewer than allowed where little is uncertain.
+
+    A quarter goes to the regions probed longest ago, so that a change is noticed. The others go where they teach most:
+    to each region by how much of it is dirty and how uncertain its share of touched pages is (J. Neyman, 1934).
+    Within a region the window is taken that was probed longest ago, out of a few at random.
 
     Args:
         windows: All windows.
@@ -65,13 +73,18 @@ def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, r
     if not len(dirty) or count <= 0:
         return np.empty(0, np.intp)
     region_of = owner[dirty]
-    present_regions = np.unique(region_of)
-    stalest = present_regions[np.argsort(regions["probed_ns"][present_regions], kind="stable")[: -(-count // 2)]]
-    low = np.searchsorted(region_of, stalest)
-    high = np.searchsorted(region_of, stalest, side="right")
-    of_regions = dirty[low + (rng.random(len(stalest)) * (high - low)).astype(np.intp)]
-    anywhere = dirty[rng.integers(len(dirty), size=count - len(stalest))]
-    return _whole_huge_pages(windows, np.unique(np.concatenate((of_regions, anywhere))))
+    edges = np.searchsorted(region_of, np.arange(len(regions) + 1))
+    there = np.flatnonzero(np.diff(edges))
+    error = share_error(regions["quick_hits"][there], regions["trials"][there])
+    count = min(count, _FEW_PROBES + _PROBES_EACH * int((error > _CERTAIN_BELOW).sum()))
+    stalest = there[np.argsort(regions["probed_ns"][there], kind="stable")[: -(-count // 4)]]
+    weight = np.cumsum(np.diff(edges)[there] * error)
+    taught = there[np.searchsorted(weight, rng.random(count - len(stalest)) * weight[-1])]
+    regions_chosen = np.concatenate((stalest, taught))
+    low, high = edges[regions_chosen], edges[regions_chosen + 1]
+    candidates = dirty[low + (rng.random((_CANDIDATES, len(low))) * (high - low)).astype(np.intp)]
+    oldest = np.argmin(windows.probed_ns[candidates], axis=0)
+    return _whole_huge_pages(windows, np.unique(candidates[oldest, np.arange(len(low))]))
 
 
 def _whole_huge_pages(windows: Windows, chosen: Indices) -> Indices:
@@ -83,6 +96,38 @@ def _whole_huge_pages(windows: Windows, chosen: Indices) -> Indices:
     spans = (low[:, None] + np.arange(WINDOWS_PER_CHUNK)).reshape(-1)
     spans = spans[spans < len(windows)]
     return np.unique(np.concatenate((chosen, spans[np.isin(windows.tile[spans] // np.uint64(CHUNK), chunks)])))
+
+
+def patrol_order(windows: Windows, rng: np.random.Generator) -> Indices:
+    """All windows in the order in which to read them: one of each chunk, another of each chunk, and so on.
+
+    What wakes up is seldom smaller than a chunk, and so is seen in the first of these rounds.
+    """
+    chunk = windows.tile // np.uint64(CHUNK)
+    _, first, count = np.unique(chunk, return_index=True, return_counts=True)
+    within = np.arange(len(chunk)) - np.repeat(first, count)
+    turn = (within + np.repeat(rng.integers(0, 1 << 16, len(count)), count)) % np.repeat(count, count)
+    return np.lexsort((rng.random(len(chunk)), turn))
+
+
+def nearest_watched(windows: Windows, woke: Indices, read: Indices, count: int) -> Indices:
+    """Where one window woke, its neighbours may have: watched windows to read now, not in their turn.
+
+    Args:
+        windows: All windows.
+        woke: Windows that were found touched, sorted.
+        read: Windows that were just read.
+        count: How many at most: those nearest to one that woke.
+    """
+    position = np.arange(max(int(woke[0]) - count, 0), min(int(woke[-1]) + count + 1, len(windows)))
+    after = np.minimum(np.searchsorted(woke, position), len(woke) - 1)
+    distance = np.minimum(np.abs(position - woke[after]), np.abs(position - woke[np.maximum(after - 1, 0)]))
+    asleep = windows.watched[position] != 0
+    asleep[read[(read >= position[0]) & (read <= position[-1])] - position[0]] = False
+    position, distance = position[asleep], distance[asleep]
+    if len(position) > count:
+        position = np.sort(position[np.argpartition(distance, count)[:count]])
+    return position
 
 
 def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Counts, now_ns: int,

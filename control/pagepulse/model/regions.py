@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from pagepulse.model.evidence import disagreement, rate_log_likelihood
+from pagepulse.model.evidence import WITNESS, disagreement, rate_log_likelihood
 from pagepulse.model.memory import Addresses, Mapping
 from pagepulse.model.probe import Outcome
 
@@ -46,7 +46,7 @@ MERGE_BELOW = 6.0
 CHANGED_ABOVE = 10.8
 """G above which a probe contradicts the older ones, which are then forgotten: one case of a thousand."""
 
-_KEEP = 0.7  # weight of all older probes when a new one comes
+_HALF_LIFE_NS = 10_000_000_000  # older probes count half after this time
 
 
 def areas_of(mappings: Sequence[Mapping], limit: int) -> Rows:
@@ -98,7 +98,7 @@ def fit(regions: Rows, areas: Rows, now_ns: int) -> Rows:
 
 
 def learn(regions: Rows, owner: npt.NDArray[np.intp], outcome: Outcome, weight: npt.NDArray[np.float64],
-          now_ns: int) -> tuple[Rows, bool]:
+          now_ns: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
     """Add what a probe found to the evidence of its regions; forget what it contradicts.
 
     Args:
@@ -109,7 +109,7 @@ def learn(regions: Rows, owner: npt.NDArray[np.intp], outcome: Outcome, weight: 
         now_ns: When the probe ended.
 
     Returns:
-        The regions, and whether any was contradicted.
+        The regions, and which of them were contradicted.
     """
     def summed(values: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.bincount(owner, values * weight, len(regions)).astype(np.float64)
@@ -117,13 +117,14 @@ def learn(regions: Rows, owner: npt.NDArray[np.intp], outcome: Outcome, weight: 
     new = {"hits": summed(outcome.hits), "quick_hits": summed(outcome.quick_hits), "trials": summed(outcome.trials),
            "exposure_ns": summed(outcome.exposure_ns)}
     probed = new["trials"] > 0
-    changed = disagreement(new["hits"], new["trials"], regions["hits"], regions["trials"]) > CHANGED_ABOVE
-    keep = np.where(changed, 0.0, np.where(probed, _KEEP, 1.0))
+    changed = WITNESS * disagreement(new["hits"], new["trials"], regions["hits"], regions["trials"]) > CHANGED_ABOVE
+    fade = 0.5 ** ((now_ns - regions["probed_ns"]) / _HALF_LIFE_NS)
+    keep = np.where(changed, 0.0, np.where(probed, fade, 1.0))
     learnt = regions.copy()
     for column, values in new.items():
         learnt[column] = regions[column] * keep + values
     learnt["probed_ns"][probed] = now_ns
-    return learnt, bool(changed.any())
+    return learnt, changed
 
 
 def split_at(regions: Rows, points: Addresses) -> Rows:

@@ -36,8 +36,8 @@ def restructured(regions: Rows, windows: Windows, owner: Indices, bounds: tuple[
         bounds: How many regions at least, and at most.
         now_ns: Ages are compared at this time.
     """
-    touches, exposure = (_summed(column * WITNESS, owner, len(regions))
-                         for column in (windows.touches, windows.exposure_ns))
+    exposure_ns = _exposure_ns(windows, owner, len(regions))
+    touches, exposure = (_summed(column * WITNESS, owner, len(regions)) for column in (windows.touches, exposure_ns))
     result = region_model.merge(regions, touches, exposure, now_ns, *bounds)
     for _ in range(_CUTS_A_ROUND):
         cuts = _cuts(result, windows, bounds[1] - len(result))
@@ -51,6 +51,15 @@ def restructured(regions: Rows, windows: Windows, owner: Indices, bounds: tuple[
 
 def _summed(values: npt.NDArray[np.float64], owner: Indices, count: int) -> npt.NDArray[np.float64]:
     return np.bincount(owner, values, count).astype(np.float64)
+
+
+def _exposure_ns(windows: Windows, owner: Indices, count: int) -> npt.NDArray[np.float64]:
+    """Exposure of each window. Where its rate is only bounded from below, it is taken to be its region's, if higher."""
+    sure = ~windows.bounded
+    touches = _summed(windows.touches * sure, owner, count)
+    exposure_ns = _summed(windows.exposure_ns * sure, owner, count)
+    typical_ns = windows.touches * (exposure_ns / np.maximum(touches, 1e-9))[owner]
+    return np.where(windows.bounded, np.minimum(windows.exposure_ns, typical_ns), windows.exposure_ns)
 
 
 def _share_out_wakes(regions: Rows, windows: Windows) -> None:
@@ -67,9 +76,10 @@ def _cuts(regions: Rows, windows: Windows, room: int) -> Addresses:
     active = np.flatnonzero((_summed(windows.touches, owner, len(regions)) > 0)[owner])
     if room <= 0 or not len(active):
         return np.empty(0, np.uint64)
+    exposure_ns = _exposure_ns(windows, owner, len(regions))
     first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
     rank = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(active))))
-    gains = split_gains(windows.touches[active] * WITNESS, windows.exposure_ns[active] * WITNESS, first, rank,
+    gains = split_gains(windows.touches[active] * WITNESS, exposure_ns[active] * WITNESS, first, rank,
                         rate_log_likelihood)
     best = np.maximum.reduceat(gains, first)
     behind = np.flatnonzero((gains == best[rank]) & (gains > SPLIT_ABOVE))

@@ -42,9 +42,10 @@ ALL_PAGES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "refused": "u8", "huge": "?",
           "evicted": "u8", "cleared_ns": "i8", "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "touches": "f8",
-          "exposure_ns": "f8"}
+          "exposure_ns": "f8", "bounded": "?"}
 
 _GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)  # golden ratio * 2^64, modulo 2^64
+_ASLEEP_ABOVE = 16  # touches that were to be expected: no luck explains that there was hardly one
 _EVIDENCE_NS = WINDOW_PAGES * 10_000_000_000.0  # evidence reaches back some ten seconds
 
 
@@ -104,6 +105,8 @@ class Windows:
     """Watched pages that were found touched (older ones count less)."""
     exposure_ns: npt.NDArray[np.float64]
     """Time for which pages were watched until then, summed over pages: touches / exposure is their rate."""
+    bounded: npt.NDArray[np.bool_]
+    """That rate is only a lower bound: all pages had been touched when they were read."""
 
     def __init__(self, mappings: Sequence[Mapping], chunks: Addresses, limit: int) -> None:
         starts = np.array([m.start for m in mappings], np.uint64)
@@ -240,6 +243,36 @@ class Windows:
         fade = np.minimum(_EVIDENCE_NS / np.maximum(exposed, 1.0), 1.0)
         self.touches[index] = touched * fade
         self.exposure_ns[index] = exposed * fade
+
+    def book_wakes(self, index: Indices, watched: Counts, woken: Counts, exposure_ns: npt.NDArray[np.float64]) -> None:
+        """Add what a read showed of watched pages to the evidence of their windows.
+
+        The more of a window woke up, the less its past says. Where all did, their rate has only a lower bound: nothing
+        new if a higher rate is known; otherwise the window is marked as *bounded*. Where far fewer woke up than the
+        past foretold, it is forgotten.
+
+        Args:
+            index: Windows, shape (n,), each at most once.
+            watched: Pages that were watched, shape (n,).
+            woken: Of these.
+            exposure_ns: Time for which they were watched, summed over pages (`estimate.watch_time_ns`).
+        """
+        bounded = (woken > 0) & (woken == watched)
+        known = ~self.bounded[index] & (self.touches[index] > 0)
+        known &= self.touches[index] * exposure_ns >= woken * self.exposure_ns[index]
+        teaches = ~(bounded & known) & (exposure_ns > 0)
+        index, watched, woken = index[teaches], watched[teaches], woken[teaches]
+        exposure_ns = exposure_ns[teaches]
+        expected = self.touches[index] * exposure_ns / np.maximum(self.exposure_ns[index], 1.0)
+        fell_asleep = (expected > _ASLEEP_ABOVE) & (woken < expected / 4)
+        self.book(index, woken.astype(np.float64), exposure_ns,
+                  np.where(fell_asleep, 0.0, 1 - woken / np.maximum(watched, 1)))
+        self.bounded[index] = bounded[teaches]
+
+    def forget_rates(self, index: Indices) -> None:
+        """Forget how often the pages of these windows were touched: the region that they are in has changed."""
+        self.touches[index] = self.exposure_ns[index] = 0.0
+        self.bounded[index] = False
 
     def idle_since_ns(self, start: int, end: int) -> npt.NDArray[np.int64]:
         """Since when each page of a range is known to be untouched; the far future where that is not known.

@@ -16,14 +16,15 @@ _SMOOTHING = 0.2  # weight of the newest interval in the running mean
 _STEP = 1.5  # the interval changes by at most this factor at once
 _LONGEST_NS = 10_000_000_000
 _SWEEP_SHARE, _SWEEP_SHARE_IN_DEBT = 0.15, 0.05  # of the budget, once the target is known
-_FIRST_SWEEP_NS = 200_000_000  # getting to know a target: some 10 GiB at 62 ns a page
+_FIRST_SWEEP_NS = 300_000_000  # getting to know a target: 16 GiB at 62 ns a page, and some time to look
 _FIRST_SWEEP_SHARE = 0.1  # of a CPU, until then
 _WARM_UP_NS, _FIRST_SWEEP_ENDS_NS = 1_000_000_000, 10_000_000_000  # a quick picture is worth more than the budget
-_REPAY_NS = 20_000_000_000  # what was spent too much is saved again over this time
+_REPAY_NS = 10_000_000_000  # what was spent too much is saved again over this time,
+_REPAY_START_NS = 240_000_000_000  # and the price of getting to know the target over this
 _FREE_AT_LEAST = 0.5  # of the budget
 _PATROL_NS = 2_000_000_000  # a round over all watched windows should take this long
-_PATROL_AT_LEAST, _PATROL_AT_ONCE = 128, 1024  # windows in one interval
-_FEWEST_PROBES, _USUAL_PROBES, _MOST_PROBES = 2, 16, 64
+_PATROL_AT_LEAST, _PATROL_AT_ONCE = 128, 2048  # windows in one interval
+_FEWEST_PROBES, _USUAL_PROBES, _MOST_PROBES = 2, 64, 128
 
 
 class Budget:
@@ -46,7 +47,7 @@ class Budget:
         self._cost_ns: float | None = None
         self._sweep_share = 0.0
         self._age_ns = 0
-        self._debt_ns = 0.0
+        self._debt_ns = self._start_debt_ns = 0.0
         self._first_sweep_pages = _FIRST_SWEEP_NS / prices.page_clear_ns
 
     def limits(self, windows: int) -> Limits:
@@ -56,9 +57,8 @@ class Budget:
             windows: How many windows the target has.
         """
         patrol = min(max(windows * self.aggregation_ns // _PATROL_NS, _PATROL_AT_LEAST), _PATROL_AT_ONCE)
-        page_ns = self._prices.page_clear_ns + self._prices.retouch_ns
         sweep_share = _SWEEP_SHARE_IN_DEBT if self._debt_ns > 0 else _SWEEP_SHARE
-        pages = sweep_share * self._share * self.aggregation_ns / page_ns
+        pages = sweep_share * self._share * self.aggregation_ns / self._prices.page_clear_ns
         if self._first_sweep_pages > 0:
             at_once = _FIRST_SWEEP_SHARE * self.aggregation_ns / self._prices.page_clear_ns
             pages = max(pages, min(self._first_sweep_pages, at_once))
@@ -68,16 +68,19 @@ class Budget:
         """Book pages that a sweep cleared."""
         self._first_sweep_pages -= pages
 
-    def spent(self, duration_ns: int, steady_ns: float, sweep_ns: float) -> None:
+    def spent(self, duration_ns: int, steady_ns: float, sweep_ns: float, once_ns: float = 0.0) -> None:
         """Book what an interval cost, and set the next one.
 
         Args:
             duration_ns: How long it took.
             steady_ns: CPU and tax of everything but sweeps.
             sweep_ns: CPU and tax of sweeps.
+            once_ns: Tax that does not come again with each interval: memory that woke up. It is only saved again.
         """
         self._age_ns += duration_ns
-        self._debt_ns = max(self._debt_ns + steady_ns + sweep_ns - self._share * duration_ns, 0.0)
+        self._debt_ns = max(self._debt_ns + steady_ns + sweep_ns + once_ns - self._share * duration_ns, 0.0)
+        if self._age_ns <= _FIRST_SWEEP_ENDS_NS:
+            self._start_debt_ns, self._debt_ns = self._start_debt_ns + self._debt_ns, 0.0
         if self._age_ns < _WARM_UP_NS:
             return
         mean = steady_ns if self._cost_ns is None else self._cost_ns
@@ -85,7 +88,9 @@ class Budget:
         if self._age_ns > _FIRST_SWEEP_ENDS_NS:
             self._first_sweep_pages = 0
             self._sweep_share += _SMOOTHING * (sweep_ns / duration_ns - self._sweep_share)
-        free = _USE * self._share - self._sweep_share - self._debt_ns / _REPAY_NS
+        repaid_ns = min(self._start_debt_ns, self._start_debt_ns * duration_ns / _REPAY_START_NS)
+        self._start_debt_ns -= repaid_ns
+        free = _USE * self._share - self._sweep_share - self._debt_ns / _REPAY_NS - repaid_ns / duration_ns
         free = max(free, _FREE_AT_LEAST * self._share)
         wanted_ns = min(self._cost_ns / free, _LONGEST_NS)
         if self._pinned:

@@ -313,10 +313,10 @@ def test_work_says_what_was_cleared_and_touched_again():
     last_of(engine, memory, intervals=1)
     swept = engine.take_work()
     assert (swept.ranges_cleared, swept.pages_cleared) == (1, 512)
-    assert swept.pages_retouched == 0
+    assert swept.pages_woken == 0
     memory.touch(BASE, 10)
     last_of(engine, memory, intervals=1)
-    assert engine.take_work().pages_retouched == 10
+    assert engine.take_work().pages_woken == 10
     assert engine.take_work().windows_read == 0
 
 

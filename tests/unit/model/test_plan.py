@@ -16,7 +16,9 @@ from pagepulse.model.plan import (
     SWEEP_AGAIN_NS,
     choose_probes,
     choose_sweep,
+    nearest_watched,
     pages_of,
+    patrol_order,
     ranges_of,
     slices_of,
     tick_times_ns,
@@ -74,6 +76,42 @@ def test_nothing_is_probed_where_nothing_is_dirty_or_nothing_may_be_spent():
     assert len(scene.probes(0)) == 0
     scene.clear(0, 32)
     assert len(scene.probes(16)) == 0
+
+
+def test_few_windows_are_probed_where_all_regions_are_known_well():
+    scene = Scene()
+    scene.regions["trials"] = scene.regions["hits"] = scene.regions["quick_hits"] = 1e6
+    assert 1 <= len(scene.probes(64)) <= 4
+    scene.regions["trials"] = scene.regions["hits"] = scene.regions["quick_hits"] = 0
+    assert 5 <= len(scene.probes(64)) <= 8
+
+
+def test_most_probes_go_to_the_region_that_is_uncertain():
+    scene = Scene()
+    scene.regions["trials"], scene.regions["quick_hits"] = (1e6, 0), (1e6, 0)
+    scene.regions["probed_ns"] = NOW_NS
+    of_first = sum(int((scene.owner[scene.probes(64, seed=seed)] == 0).sum()) for seed in range(50))
+    of_second = sum(int((scene.owner[scene.probes(64, seed=seed)] == 1).sum()) for seed in range(50))
+    assert of_second > 2 * of_first
+
+
+# --- patrols -------------------------------------------------------------------------------------------------------
+
+@given(st.integers(0, 100))
+def test_a_patrol_sees_each_chunk_before_it_sees_any_of_them_twice(seed):
+    windows = Scene().windows
+    order = patrol_order(windows, np.random.default_rng(seed))
+    assert sorted(order.tolist()) == list(range(len(windows)))
+    for turn in range(8):
+        assert len(set((windows.tile[order[4 * turn:4 * turn + 4]] // CHUNK).tolist())) == 4
+
+
+def test_the_watched_windows_nearest_to_one_that_woke_are_read():
+    scene = Scene()
+    scene.clear(0, 24)
+    woke, read = np.array([4, 20]), np.array([4, 5, 20])
+    assert nearest_watched(scene.windows, woke, read, 5).tolist() == [2, 3, 19, 21, 22]
+    assert nearest_watched(scene.windows, woke, read, 100).tolist() == sorted({*range(24)} - {4, 5, 20})
 
 
 @given(st.integers(1, 16), st.integers(0, 100))

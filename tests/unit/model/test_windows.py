@@ -363,3 +363,43 @@ def test_evidence_reaches_back_some_ten_seconds_at_an_unchanged_rate():
         windows.book(np.array([0]), np.array([64.0]), np.array([64e9]), np.ones(1))
     assert windows.exposure_ns[0] == pytest.approx(64 * 10e9)
     assert windows.touches[0] / windows.exposure_ns[0] == pytest.approx(1e-9)
+
+
+def wake(windows: Windows, watched: int, woken: int, seconds: float) -> None:
+    windows.book_wakes(np.array([0]), np.array([watched]), np.array([woken]), np.array([seconds * 1e9]))
+
+
+def test_a_window_that_woke_up_as_a_whole_has_a_lower_bound_of_a_rate():
+    windows = one_window()
+    wake(windows, 64, 64, 8.0)
+    assert (windows.bounded[0], windows.touches[0], windows.exposure_ns[0]) == (True, 64, 8e9)
+    wake(windows, 64, 0, 8.0)
+    assert not windows.bounded[0]
+
+
+def test_a_lower_bound_says_nothing_where_a_higher_rate_is_known():
+    windows = one_window()
+    windows.book(np.array([0]), np.array([64.0]), np.array([1e9]), np.ones(1))
+    wake(windows, 64, 64, 8.0)
+    assert (windows.bounded[0], windows.touches[0], windows.exposure_ns[0]) == (False, 64, 1e9)
+
+
+def test_a_window_that_fell_asleep_forgets_that_it_was_hot():
+    windows = one_window()
+    windows.book(np.array([0]), np.array([64.0]), np.array([1e9]), np.ones(1))
+    wake(windows, 64, 1, 6.0)  # 384 were to be expected
+    assert (windows.touches[0], windows.exposure_ns[0]) == (1, 6e9)
+
+
+def test_a_window_that_was_watched_for_no_time_teaches_nothing():
+    windows = one_window()
+    wake(windows, 64, 64, 0.0)
+    assert (windows.bounded[0], windows.touches[0]) == (False, 0)
+
+
+def test_forgotten_rates_are_gone_and_idle_times_stay():
+    windows = one_window()
+    wake(windows, 64, 64, 8.0)
+    windows.cleared_ns[0] = 5
+    windows.forget_rates(np.array([0]))
+    assert (windows.bounded[0], windows.touches[0], windows.exposure_ns[0], windows.cleared_ns[0]) == (False, 0, 0, 5)
