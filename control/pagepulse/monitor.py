@@ -16,10 +16,11 @@ from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.target import Target
 from pagepulse.kernel.usage import Waiter, cpu_ns, rss_peak_bytes
-from pagepulse.model.engine import Engine, EngineOptions, Work
+from pagepulse.model.engine import Engine, EngineOptions
 from pagepulse.model.memory import PAGE
 from pagepulse.model.plan import tick_times_ns
 from pagepulse.model.snapshot import Cost, Snapshot
+from pagepulse.model.work import Work
 from pagepulse.policy.budget import Budget
 
 _EXIT_NS = 50_000_000  # how long a process may take from losing its memory to being dead

@@ -32,42 +32,18 @@ from pagepulse.model.plan import (
     slices_of,
     without_cut_huge_pages,
 )
-from pagepulse.model.prices import Prices
 from pagepulse.model.probe import Probe
 from pagepulse.model.refused import FEW, ask_again
 from pagepulse.model.regions import Rows
 from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
 from pagepulse.model.structure import owners, restructured
 from pagepulse.model.windows import Indices, Observation, Windows, popcount
+from pagepulse.model.work import Work
 
 _NEWER = 0.1  # weight of older evidence when a window is probed
 _SLICE_WINDOWS = 32  # a sweep is read back each 8 MiB: later, hot pages would be young again
 _RESTRUCTURE_NEWS_NS, _RESTRUCTURE_NS = 200_000_000, 2_000_000_000  # regions are cut and merged this often
 _WAKE_READS = 4096  # windows read at once because a neighbour woke
-
-
-@dataclass(slots=True)
-class Work:
-    """What was done to the target in one aggregation interval: what the tax is reckoned from."""
-
-    ranges_cleared: int = 0
-    pages_cleared: int = 0
-    pages_retouched: int = 0
-    """Cleared pages that the target had to mark young again: in a probe,"""
-    pages_woken: int = 0
-    """and where they had been watched."""
-    pages_returned: int = 0
-    """Pages that we had paged out and that the target fetched back."""
-    windows_read: int = 0
-    windows_lost: int = 0
-
-    def tax_ns(self, prices: Prices) -> float:
-        """What the target paid for what is done over and over: a flush for each range, and pages touched again."""
-        return self.ranges_cleared * prices.range_clear_ns + self.pages_retouched * prices.retouch_ns
-
-    def wake_tax_ns(self, prices: Prices) -> float:
-        """What it paid, once, where memory woke up that had slept."""
-        return self.pages_woken * prices.retouch_ns
 
 
 @dataclass(frozen=True, slots=True)
