@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pagepulse.model.memory import PAGE
 from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
+from pagepulse.model.system import Pressure, SystemFacts
 
 MIB = 1024 * 1024
 SECOND = 1_000_000_000
@@ -55,3 +56,12 @@ def series(*heats: Sequence[float], size: int = 2 * MIB) -> list[Snapshot]:
     return [snapshot(*[touched_region(BASE + i * size, size, share) for i, share in enumerate(shares)],
                      start_ns=10 * SECOND + n * SECOND // 10)
             for n, shares in enumerate(heats)]
+
+
+def system(**changes: Any) -> SystemFacts:
+    """Facts of a machine with 1 GiB, half of it free, without pressure."""
+    facts: dict[str, Any] = {
+        "now_ns": 0, "total_bytes": 1024 * MIB, "free_bytes": 512 * MIB, "available_bytes": 768 * MIB,
+        "swap_total_bytes": 512 * MIB, "swap_free_bytes": 512 * MIB, "swapped_out_bytes": 0,
+        "pressure": Pressure(some_us=0, full_us=0, some_avg10=0.0, full_avg10=0.0)}
+    return SystemFacts(**(facts | changes))

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from pagepulse.errors import RefusedFile
 from pagepulse.policy.explain import sentence
-from pagepulse.policy.load import load_schemes
-from pagepulse.policy.scheme import Scheme
+from pagepulse.policy.load import load_document
+from pagepulse.policy.parse import Document
 
-Outcome = tuple[Scheme, ...] | RefusedFile
+Outcome = Document | RefusedFile
 
 
 class Check:
-    """Validate scheme files, and say in a sentence what each scheme does.
+    """Validate scheme files, of pagepulse or of damo, and say in a sentence what each scheme does.
 
     Nothing is attached, and no privileges are needed. All files are checked, also after one that is refused.
     """
@@ -43,7 +43,7 @@ class Check:
 
 def _outcome(name: str) -> Outcome:
     try:
-        return load_schemes(name)
+        return load_document(name)
     except RefusedFile as error:
         return error
 
@@ -51,16 +51,18 @@ def _outcome(name: str) -> Outcome:
 def _as_json(name: str, outcome: Outcome) -> dict[str, object]:
     if isinstance(outcome, RefusedFile):
         return {"path": name, "accepted": False, "faults": [line.strip() for line in outcome.why.splitlines()]}
-    return {"path": name, "accepted": True, "schemes": [
+    return {"path": name, "accepted": True, "notes": list(outcome.notes), "schemes": [
         {**scheme.model_dump(), "limit_bytes": scheme.limit_bytes, "sentence": sentence(scheme)}
-        for scheme in outcome]}
+        for scheme in outcome.schemes]}
 
 
 def _print_text(outcomes: dict[str, Outcome]) -> None:
     for outcome in outcomes.values():
         if not isinstance(outcome, RefusedFile):
-            for scheme in outcome:
+            for scheme in outcome.schemes:
                 print(sentence(scheme))
+            for note in outcome.notes:
+                print(f"  note: {note}")
 
 
 def _raise_refusals(refusals: Sequence[RefusedFile], checked: int) -> None:

@@ -33,6 +33,7 @@ _DOES: dict[Action, str] = {
 _METRICS = {"free_memory": "free memory", "available_memory": "available memory",
             "psi_some": "memory pressure (some)", "psi_full": "memory pressure (full)",
             "refault_rate": "the share of evicted memory that comes back"}
+_FOR_EVER_NS = 10 * 365 * 86_400 * 1_000_000_000
 _NOTHING = {Rate(share=0.0), Rate(hz=0.0), Rate(nr_accesses=0.0)}
 
 
@@ -129,7 +130,7 @@ def _order(scheme: Scheme) -> str:
         return ""
     first = "hottest" if scheme.action in ACT_ON_BUSY else "coldest"
     given = [f"{name} {value:g}" for name, value in weights if value]
-    return f", {first} first by {', '.join(given)}" if given else ", in the order of addresses"
+    return f", {first} first by {', '.join(given)}" if given else ", oldest first"
 
 
 def _goals(quotas: Quotas) -> str:
@@ -160,4 +161,6 @@ def _guards(scheme: Scheme) -> str:
 
 
 def _each(interval_ns: int) -> str:
+    if interval_ns >= _FOR_EVER_NS:
+        return "in all"
     return "each second" if interval_ns == 1_000_000_000 else f"each {exact_time(interval_ns)}"

@@ -25,7 +25,7 @@ GoalMetric = Literal["free_memory", "available_memory", "psi_some", "psi_full", 
 
 
 class Weights(SchemeObject):
-    """What comes first under a quota: relative weights. All 0: nothing does, addresses count up."""
+    """What comes first under a quota: relative weights. All 0: the oldest."""
 
     size: Weight = Field(default=0.0, description="Of the region's size: the larger first. Default: 0.")
     rate: Weight = Field(default=1.0, description="Of how often it is touched. Default: 1.")

@@ -16,19 +16,24 @@ import stat
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from pagepulse.policy.parse import parse_schemes, refusal
+from pagepulse.policy.parse import Document, parse_document, refusal
 from pagepulse.policy.scheme import Scheme
 
 MAX_BYTES = 1024 * 1024
 
 
-def load_schemes(path: str | Path) -> tuple[Scheme, ...]:
-    """The schemes in a file.
+def load_document(path: str | Path) -> Document:
+    """What a scheme file says, of pagepulse or of damo.
 
     Raises:
         RefusedFile: The file cannot be read, somebody else could have written it, or its content has faults.
     """
-    return parse_schemes(_read_trusted(path), str(path))
+    return parse_document(_read_trusted(path), str(path))
+
+
+def load_schemes(path: str | Path) -> tuple[Scheme, ...]:
+    """The schemes in a file; see `load_document`."""
+    return load_document(path).schemes
 
 
 def invoking_uids() -> frozenset[int]:

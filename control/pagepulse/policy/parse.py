@@ -5,33 +5,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pagepulse.errors import RefusedFile
+from pagepulse.policy.damo import DamoDocument
+from pagepulse.policy.damo_translate import translated
 from pagepulse.policy.fields import GivenTwice, Misplaced, did_you_mean, found
-from pagepulse.policy.filters import Filter
-from pagepulse.policy.guard_settings import Guards, PsiGuard, RefaultGuard, RssFloorGuard, StepShareGuard, SwapGuard
-from pagepulse.policy.limits import Goal, Quotas, Watermarks, Weights
-from pagepulse.policy.pattern import AccessPattern, AgeRange, RateRange, SizeRange
 from pagepulse.policy.scheme import Scheme, SchemeFile
+
+Location = tuple[str | int, ...]
 
 MAX_FAULTS = 20
 """A file with more faults is told about the first of them."""
 
 _EXPECTED = {"model_type": "an object", "tuple_type": "a list", "string_type": "a string",
              "string_unicode": "a string without half characters", "bool_type": "true or false"}
-_MODELS: dict[str | int, type[BaseModel]] = {
-    "schemes": Scheme, "access_pattern": AccessPattern, "size": SizeRange, "rate": RateRange, "age": AgeRange,
-    "quotas": Quotas, "weights": Weights, "goals": Goal, "watermarks": Watermarks, "filters": Filter,
-    "guards": Guards, "refault": RefaultGuard, "psi": PsiGuard, "swap": SwapGuard, "rss_floor": RssFloorGuard,
-    "step_share": StepShareGuard}
-"""Key -> the object, or the objects of the list, that it holds."""
+_BARE: Location = ("kdamonds", 0, "contexts", 0, "schemes")
+"""Where a bare list of damo's schemes stands in the full document that it is made into."""
 
 
-def parse_schemes(data: bytes, name: str) -> tuple[Scheme, ...]:
-    """The schemes in the text of a file.
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a scheme file says."""
+
+    schemes: tuple[Scheme, ...]
+    notes: tuple[str, ...] = ()
+    """Of a file of damo: what was left out, or taken for something else, without harm."""
+
+
+def parse_document(data: bytes, name: str) -> Document:
+    """The schemes in the text of a file: of pagepulse, or of damo, a full document or a bare list of schemes.
 
     Args:
         data: UTF-8, with or without a byte order mark.
@@ -41,14 +48,62 @@ def parse_schemes(data: bytes, name: str) -> tuple[Scheme, ...]:
         RefusedFile: With every fault, one a line, in its `why`.
     """
     try:
-        return SchemeFile.model_validate(_decoded(data)).schemes
-    except ValidationError as error:
-        faults = [_fault(details) for details in error.errors(include_url=False)]
+        return _document(_decoded(data))
     except RecursionError:
         faults = ["expected JSON nested a few levels deep, got far more"]
+    except _Faults as error:
+        faults = error.faults
     except ValueError as error:
         faults = [str(error)]
     raise refusal(name, faults) from None
+
+
+def parse_schemes(data: bytes, name: str) -> tuple[Scheme, ...]:
+    """The schemes in the text of a file; see `parse_document`."""
+    return parse_document(data, name).schemes
+
+
+class _Faults(Exception):
+    """All that is wrong with a document."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__()
+        self.faults = list(faults)
+
+
+def _document(content: object) -> Document:
+    if isinstance(content, list):
+        return _of_damo({"kdamonds": [{"contexts": [{"ops": "vaddr", "schemes": content}]}]}, len(_BARE))
+    if isinstance(content, dict) and "kdamonds" in content:
+        return _of_damo(content, 0)
+    try:
+        return Document(SchemeFile.model_validate(content).schemes)
+    except ValidationError as error:
+        raise _Faults([_fault(one, SchemeFile) for one in error.errors(include_url=False)]) from None
+
+
+def _of_damo(content: object, hidden: int) -> Document:
+    """The schemes of damo's document; `hidden`: as many parts of each path are not in the file."""
+    prefix = _path(_BARE[:hidden])
+    try:
+        translation = translated(DamoDocument.model_validate(content))
+        schemes = SchemeFile.model_validate({"schemes": translation.schemes}).schemes
+    except Misplaced as fault:
+        raise _Faults([f"{fault.path}: {fault}".removeprefix(prefix)]) from None
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        if error.title == SchemeFile.__name__:
+            faults = [_replaced(one, translation.places) for one in faults]
+        raise _Faults([_fault(one, DamoDocument).removeprefix(prefix) for one in faults]) from None
+    return Document(schemes, tuple(note.removeprefix(prefix) for note in translation.notes))
+
+
+def _replaced(details: ErrorDetails, places: Sequence[Location]) -> ErrorDetails:
+    """A fault of the translation, at the place of its scheme in the file."""
+    _, *rest = details["loc"] or ("schemes",)
+    if rest and isinstance(rest[0], int):
+        return {**details, "loc": (*places[rest[0]], *rest[1:])}
+    return {**details, "loc": ()}
 
 
 def refusal(name: str, faults: Sequence[str], *, hint: str = "") -> RefusedFile:
@@ -80,13 +135,13 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return result
 
 
-def _fault(details: ErrorDetails) -> str:
+def _fault(details: ErrorDetails, root: type[BaseModel]) -> str:
     """`path.of.key: what was expected, what was found`."""
     location = list(details["loc"])
     match details["type"]:
         case "extra_forbidden":
             key = location.pop()
-            text = f"unknown key {found(key)}; {did_you_mean(str(key), _keys(location))}"
+            text = f"unknown key {found(key)}; {did_you_mean(str(key), _keys(root, location))}"
         case "missing":
             text = "expected a value, the key is missing"
         case "value_error":
@@ -109,8 +164,22 @@ def _path(location: Sequence[str | int]) -> str:
     return text.lstrip(".")
 
 
-def _keys(parents: Sequence[str | int]) -> list[str]:
+def _keys(root: type[BaseModel], parents: Sequence[str | int]) -> list[str]:
     """The keys that the object at this place may have."""
-    names = [part for part in parents if isinstance(part, str)]
-    model = _MODELS[names[-1]] if names else SchemeFile
+    model = root
+    for part in parents:
+        if isinstance(part, str):
+            fields = {field.alias or name: field for name, field in model.model_fields.items()}
+            model = _model_in(fields[part].annotation)
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel]:
+    """The one model in an annotation: `Model`, `Model | None`, `tuple[Model, ...]`."""
+    pending = [annotation]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, type) and get_origin(part) is None and issubclass(part, BaseModel):
+            return part
+        pending += get_args(part)
+    raise AssertionError(f"no object in {annotation}")

@@ -30,6 +30,38 @@ AGE = {"min": "5 s"}
     ({"action": "stat", "access_pattern": {"size": {"max": "2M"}, "rate": {"min": "5%", "max": "20 Hz"}, "age": AGE}},
      ("x: counts memory in regions of 0 B to 2 MiB that are touched in at least 5% of sampling intervals and at most "
       "20 times a second and whose pattern has held for 5 s or more; changes nothing.")),
+    ({"action": "migrate_hot", "target_node": 1, "access_pattern": {"rate": {"min": "3 samples"}},
+      "quotas": {"weights": {"size": 0.5, "rate": 0, "age": 0}}},
+     ("x: moves to NUMA node 1 memory in regions that are touched in at least 3 sampling intervals of an aggregation; "
+      "at most 128 MiB each second, hottest first by size 0.5.")),
+    ({"action": "nohugepage", "access_pattern": {"size": {"min": "2M"}, "age": {"min": "7 s"}},
+      "quotas": {"weights": {"size": 0, "rate": 0, "age": 0}}},
+     ("x: splits huge pages and pages out what is idle of the memory that was not touched for at least 7 s, in regions "
+      "of 2 MiB or more; at most 128 MiB each second, oldest first.")),
+    ({"action": "collapse", "access_pattern": {"rate": {"min": "20%"}, "age": AGE},
+      "filters": [{"type": "mapping", "glob": "/opt/*"}, {"type": "anon", "allow": True}]},
+     ("x: gives huge pages to memory in regions that are touched in at least 20% of sampling intervals and whose "
+      "pattern has held for 5 s or more, rejecting what is in a mapping named '/opt/*', then allowing what is "
+      "anonymous, and rejecting the rest; at most 32 MiB each second.")),
+    ({"action": "lru_deprio", "access_pattern": {"age": AGE}, "filters": [
+        {"type": "address", "start": 4096, "end": "0x2000", "matching": False},
+        {"type": "hugepage_size", "size": {"min": "2M", "max": "1G"}}, {"type": "young"},
+        {"type": "cgroup", "path": "/a"}, {"type": "file"}]},
+     ("x: lets the kernel reclaim first the memory that was not touched for at least 5 s, rejecting what is not in "
+      "0x1000-0x2000, then rejecting what is in a page of 2 MiB to 1 GiB, then rejecting what is young, then rejecting "
+      "what is of a process in the cgroup '/a', then rejecting what is of a file, and allowing the rest; at most "
+      "128 MiB each second.")),
+    ({"action": "pageout", "access_pattern": {"age": AGE}, "quotas": {"goal_tuner": "temporal", "goals": [
+        {"metric": "psi_full", "target": "1%"}, {"metric": "file", "path": "/run/p99", "target": 250}]},
+      "watermarks": {"metric": "available_memory", "high": "50%", "mid": "40%", "low": "5%"},
+      "guards": {"refault": {"enabled": False}, "step_share": {"enabled": False}}},
+     ("x: pages out memory that was not touched for at least 5 s; at most 128 MiB each second; all of that until "
+      "memory pressure (full) is 1% and the number in the file '/run/p99' is 250, then nothing; only while "
+      "available memory is within 5% and 50%, beginning below 40%, asked each 5 s; without the guard "
+      "refault and step_share.")),
+    ({"action": "willneed", "access_pattern": {}, "quotas": {"goals": [{"metric": "refault_rate", "target": "1%"}]}},
+     ("x: reads in memory; at most 128 MiB each second; tuned until the share of evicted memory that comes back is "
+      "1%.")),
 ])
 def test_a_scheme_is_told_in_one_sentence_with_the_values_of_the_file(scheme, expected):
     parsed, = parse_schemes(json.dumps({"schemes": [{"name": "x", **scheme}]}).encode(), "test")

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a document of damo to one in pagepulse's language that says the same.
+
+DAMON counts whole sampling intervals, so its 0 % is anything below one of, usually, 20; rates here are estimates with
+fractions. An upper bound of n samples therefore becomes (n + 1) / 20.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pagepulse.policy.damo import (
+    Ages,
+    Context,
+    DamoDocument,
+    DamosFilter,
+    DamosScheme,
+    Goal,
+    Intervals,
+    Pattern,
+    Quotas,
+    Rates,
+    Watermarks,
+    Weights,
+)
+from pagepulse.policy.damo_values import UNLIMITED, Counted
+from pagepulse.policy.fields import Misplaced, exact_share
+
+_USUAL_SAMPLE_NS, _USUAL_AGGREGATION_NS = 5_000_000, 100_000_000
+_USUAL_REGIONS = {"min": "10", "max": "1,000"}
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Translation:
+    """What a document of damo becomes."""
+
+    schemes: list[dict[str, Any]] = field(default_factory=list)
+    places: list[tuple[str | int, ...]] = field(default_factory=list)
+    """Where each of the schemes stands in damo's document."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out, or taken for something else; harmless."""
+
+
+def translated(document: DamoDocument) -> Translation:
+    """The schemes of all contexts, in their order.
+
+    Raises:
+        Misplaced: A scheme says something that has no meaning here.
+    """
+    result = Translation()
+    for place, context in _contexts(document):
+        path = f"kdamonds[{place[1]}].contexts[{place[3]}]"
+        result.notes += [f"{path}.{note}" for note in _notes(context)]
+        for number, scheme in enumerate(context.schemes):
+            where = f"{path}.schemes[{number}]"
+            try:
+                result.schemes.append(_scheme(scheme, context.intervals, len(result.schemes)))
+            except Misplaced as fault:
+                raise Misplaced(f"{where}.{fault.path}", str(fault)) from None
+            result.places.append((*place, "schemes", number))
+            result.notes += [f"{where}.{note}" for note in _rounding(scheme, context.intervals)]
+    return result
+
+
+def _contexts(document: DamoDocument) -> Iterator[tuple[tuple[str | int, ...], Context]]:
+    for k, kdamond in enumerate(document.kdamonds):
+        for c, context in enumerate(kdamond.contexts):
+            yield ("kdamonds", k, "contexts", c), context
+
+
+def _notes(context: Context) -> Iterator[str]:
+    if context.targets:
+        yield "targets: not used; the command line says whom to watch"
+    intervals = context.intervals
+    if (intervals.sample_us, intervals.aggr_us) != (_USUAL_SAMPLE_NS, _USUAL_AGGREGATION_NS):
+        yield "intervals: not used but for what rates and ages mean; --sample and --aggregate give them"
+    if context.nr_regions not in (None, _USUAL_REGIONS):
+        yield "nr_regions: not used; pagepulse finds the regions itself"
+    if context.ops == "fvaddr":
+        yield "ops: fvaddr is taken as vaddr; address filters can fix a range"
+
+
+def _rounding(scheme: DamosScheme, intervals: Intervals) -> Iterator[str]:
+    if scheme.access_pattern is None:
+        return
+    given, most = scheme.access_pattern.nr_accesses.max, _most(intervals)
+    samples = _samples(given, most)
+    if samples < most:
+        yield (f"access_pattern.nr_accesses.max: {samples} of {most} samples, in DAMON less than {samples + 1}, "
+               f"is taken as {_upper(given, most)}")
+
+
+def _scheme(scheme: DamosScheme, intervals: Intervals, number: int) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "name": scheme.name or f"{scheme.action}-{number}", "action": scheme.action,
+        "access_pattern": _pattern(scheme.access_pattern, intervals), "quotas": _quotas(scheme.quotas),
+        "filters": [_filter(one, i) for i, one in _in_damons_order(scheme.filters)]}
+    if scheme.action in {"migrate_hot", "migrate_cold"}:
+        result["target_node"] = _node(scheme)
+    if scheme.apply_interval_us:
+        result["apply_interval"] = f"{scheme.apply_interval_us} ns"
+    if scheme.watermarks is not None:
+        result["watermarks"] = _watermarks(scheme.watermarks)
+    return result
+
+
+def _node(scheme: DamosScheme) -> int:
+    nodes = [one.id for one in scheme.dests] or ([] if scheme.target_nid is None else [scheme.target_nid])
+    if len(nodes) != 1:
+        raise Misplaced("dests", f"expected one NUMA node to migrate to, got {len(nodes)}")
+    return nodes[0]
+
+
+def _pattern(pattern: Pattern | None, intervals: Intervals) -> dict[str, Any]:
+    if pattern is None:
+        return {"age": {"min": "0 s"}}
+    size, rates, most = pattern.sz_bytes, pattern.nr_accesses, _most(intervals)
+    return {"size": {"min": size.min, "max": _or_max(size.max)},
+            "rate": {"min": _lower(rates, most), "max": _upper(rates.max, most)},
+            "age": _ages(pattern.age, intervals)}
+
+
+def _most(intervals: Intervals) -> int:
+    """DAMON's largest nr_accesses."""
+    return max(intervals.aggr_us // max(intervals.sample_us, 1), 1)
+
+
+def _samples(given: float | Counted, most: int) -> int:
+    count = given.count if isinstance(given, Counted) else given * most
+    return math.floor(min(count, most) + 1e-9)
+
+
+def _lower(rates: Rates, most: int) -> str:
+    return _share(_samples(rates.min, most) / most)
+
+
+def _upper(given: float | Counted, most: int) -> str:
+    samples = _samples(given, most) + 1
+    return "max" if samples >= most else _share(samples / most)
+
+
+def _share(share: float) -> str:
+    text = exact_share(share)
+    return f"{share * 100:.9f}%" if "e" in text else text
+
+
+def _ages(ages: Ages, intervals: Intervals) -> dict[str, str]:
+    shortest, longest = (round(min(one.count * intervals.aggr_us, UNLIMITED)) if isinstance(one, Counted) else one
+                         for one in (ages.min, ages.max))
+    return {"min": f"{shortest} ns", "max": "max" if longest >= UNLIMITED else f"{longest} ns"}
+
+
+def _or_max(value: int) -> int | str:
+    return "max" if value >= UNLIMITED else value
+
+
+def _quotas(quotas: Quotas) -> dict[str, Any]:
+    """In DAMON a limit of 0 is none. A reset interval of 0 resets nothing, and is left to its default."""
+    result: dict[str, Any] = {"size": _limit(quotas.sz_bytes, 4096), "goal_tuner": quotas.goal_tuner}
+    result["time"] = "max" if quotas.time_ms in (0, UNLIMITED) else f"{quotas.time_ms} ns"
+    limited = result["size"] != "max" or result["time"] != "max" or quotas.goals
+    if limited and quotas.reset_interval_ms:
+        result["reset_interval"] = f"{quotas.reset_interval_ms} ns"
+    if quotas.weights is not None and any(_relative(quotas.weights).values()):
+        result["weights"] = _relative(quotas.weights)
+    result["goals"] = [_goal(goal, quotas.reset_interval_ms or _SECOND_NS) for goal in quotas.goals]
+    return result
+
+
+def _limit(size_bytes: int, least: int) -> int | str:
+    return "max" if size_bytes == 0 else _or_max(max(size_bytes, least))
+
+
+def _relative(weights: Weights) -> dict[str, float]:
+    return {"size": weights.sz_permil * 1000, "rate": weights.nr_accesses_permil * 1000,
+            "age": weights.age_permil * 1000}
+
+
+def _goal(goal: Goal, reset_interval_ns: int) -> dict[str, Any]:
+    """DAMON gives the time of pressure in each reset interval."""
+    return {"metric": goal.metric, "target": _share(min(goal.target_value / reset_interval_ns, 1.0))}
+
+
+def _watermarks(marks: Watermarks) -> dict[str, Any]:
+    if marks.metric == "none":
+        return {}
+    return {"metric": marks.metric, "interval": f"{max(marks.interval_us, 1)} ns", "high": _share(marks.high_permil),
+            "mid": _share(marks.mid_permil), "low": _share(marks.low_permil)}
+
+
+def _in_damons_order(filters: tuple[DamosFilter, ...]) -> list[tuple[int, DamosFilter]]:
+    """DAMON's core asks the filters of addresses before all others."""
+    return sorted(enumerate(filters), key=lambda one: one[1].filter_type != "address")
+
+
+def _filter(given: DamosFilter, number: int) -> dict[str, Any]:
+    result: dict[str, Any] = {"type": given.filter_type, "matching": given.matching, "allow": given.allow}
+    match given.filter_type:
+        case "address":
+            if given.address_range is None:
+                raise Misplaced(f"filters[{number}].address_range", "expected a range, got null")
+            result |= {"start": given.address_range.start, "end": given.address_range.end}
+        case "cgroup":
+            if not given.memcg_path:
+                raise Misplaced(f"filters[{number}].memcg_path", "expected a path, got none")
+            result["path"] = "/" + given.memcg_path.lstrip("/")
+        case "hugepage_size":
+            least, most = given.hugepage_size or (0, UNLIMITED)
+            result["size"] = {"min": least, "max": _or_max(most)}
+        case _:
+            pass
+    return result
