@@ -9,6 +9,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 60
 # What Debian brings: BCC and libbpf (no kernel headers), the userspace headers BCC needs, a compiler for the workloads.
 PACKAGES := python3-bpfcc python3-venv libbpf1 linux-libc-dev libc6-dev gcc make
 WORKLOADS := $(patsubst tests/workloads/%.c,build/workloads/%,$(wildcard tests/workloads/*.c))
@@ -66,6 +67,13 @@ format: setup  ## Sort imports and mend what ruff can mend
 .PHONY: schema
 schema: setup  ## Generate schemes/scheme.schema.json from the scheme language
 	$(Q)$(PYTHON) -m pagepulse.policy.json_schema > schemes/scheme.schema.json
+
+.PHONY: fuzz
+fuzz: setup  ## Fuzz the parser of scheme files for FUZZ_SECONDS (60), from the shipped files and damo's
+	$(Q)$(PYTHON) -m pip install --quiet --group fuzz
+	$(Q)mkdir -p build/fuzz
+	$(Q)$(PYTHON) tests/fuzz/scheme_files.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -artifact_prefix=build/fuzz/ \
+		build/fuzz schemes tests/data/damo
 
 .PHONY: clean
 clean:  ## Remove everything that was built here

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pagepulse.errors import RefusedFile
 from pagepulse.policy.explain import sentence
 from pagepulse.policy.load import load_document
-from pagepulse.policy.parse import Document
+from pagepulse.policy.parse import Document, parse_schemes, scheme_text
 
 Outcome = Document | RefusedFile
 
@@ -24,7 +24,10 @@ class Check:
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         """Files and output."""
         parser.add_argument("files", nargs="+", metavar="FILE", help="scheme files (JSON)")
-        parser.add_argument("--json", action="store_true", help="print the schemes with all defaults, or the faults")
+        output = parser.add_mutually_exclusive_group()
+        output.add_argument("--json", action="store_true", help="print the schemes with all defaults, or the faults")
+        output.add_argument("--convert", action="store_true",
+                            help="print one scheme file with all the schemes, in pagepulse's language")
 
     def run(self, args: argparse.Namespace) -> int:
         """Check all files.
@@ -35,9 +38,11 @@ class Check:
         outcomes = {name: _outcome(name) for name in args.files}
         if args.json:
             print(json.dumps({"files": [_as_json(name, outcome) for name, outcome in outcomes.items()]}, indent=2))
-        else:
+        elif not args.convert:
             _print_text(outcomes)
         _raise_refusals([outcome for outcome in outcomes.values() if isinstance(outcome, RefusedFile)], len(outcomes))
+        if args.convert:
+            print(_converted([outcome for outcome in outcomes.values() if isinstance(outcome, Document)]), end="")
         return 0
 
 
@@ -46,6 +51,13 @@ def _outcome(name: str) -> Outcome:
         return load_document(name)
     except RefusedFile as error:
         return error
+
+
+def _converted(documents: Sequence[Document]) -> str:
+    """One file with all schemes, checked as such: names may clash."""
+    text = scheme_text([scheme for document in documents for scheme in document.schemes])
+    parse_schemes(text.encode(), "the converted file")
+    return text
 
 
 def _as_json(name: str, outcome: Outcome) -> dict[str, object]:

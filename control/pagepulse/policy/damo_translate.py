@@ -135,17 +135,12 @@ def _samples(given: float | Counted, most: int) -> int:
 
 
 def _lower(rates: Rates, most: int) -> str:
-    return _share(_samples(rates.min, most) / most)
+    return exact_share(_samples(rates.min, most) / most)
 
 
 def _upper(given: float | Counted, most: int) -> str:
     samples = _samples(given, most) + 1
-    return "max" if samples >= most else _share(samples / most)
-
-
-def _share(share: float) -> str:
-    text = exact_share(share)
-    return f"{share * 100:.9f}%" if "e" in text else text
+    return "max" if samples >= most else exact_share(samples / most)
 
 
 def _ages(ages: Ages, intervals: Intervals) -> dict[str, str]:
@@ -176,20 +171,21 @@ def _limit(size_bytes: int, least: int) -> int | str:
 
 
 def _relative(weights: Weights) -> dict[str, float]:
-    return {"size": weights.sz_permil * 1000, "rate": weights.nr_accesses_permil * 1000,
-            "age": weights.age_permil * 1000}
+    given = {"size": weights.sz_permil, "rate": weights.nr_accesses_permil, "age": weights.age_permil}
+    return {name: round(weight * 1000, 9) for name, weight in given.items()}
 
 
 def _goal(goal: Goal, reset_interval_ns: int) -> dict[str, Any]:
     """DAMON gives the time of pressure in each reset interval."""
-    return {"metric": goal.metric, "target": _share(min(goal.target_value / reset_interval_ns, 1.0))}
+    return {"metric": goal.metric, "target": exact_share(min(goal.target_value / reset_interval_ns, 1.0))}
 
 
 def _watermarks(marks: Watermarks) -> dict[str, Any]:
     if marks.metric == "none":
         return {}
-    return {"metric": marks.metric, "interval": f"{max(marks.interval_us, 1)} ns", "high": _share(marks.high_permil),
-            "mid": _share(marks.mid_permil), "low": _share(marks.low_permil)}
+    return {"metric": marks.metric, "interval": f"{max(marks.interval_us, 1)} ns",
+            "high": exact_share(marks.high_permil), "mid": exact_share(marks.mid_permil),
+            "low": exact_share(marks.low_permil)}
 
 
 def _in_damons_order(filters: tuple[DamosFilter, ...]) -> list[tuple[int, DamosFilter]]:

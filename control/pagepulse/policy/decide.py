@@ -90,10 +90,11 @@ def candidates(scheme: Scheme, snapshot: Snapshot, usage: Usage, *, cgroup: str 
     score = priorities(snapshot, share, scheme.quotas.weights, hot=scheme.action in ACT_ON_BUSY)
     order = rows[np.lexsort((regions["start"][rows], share[rows], -age_ns[rows], -score[rows]))]
     min_idle_ns = scheme.access_pattern.age.min_ns
-    return [Candidate(scheme=scheme.name, start=int(region["start"]), end=int(region["end"]), min_idle_ns=min_idle_ns,
-                      age_ns=int(age_ns[i]), share=float(share[i]), present_bytes=int(region["present_bytes"]),
-                      filters=scheme.filters, where=Where(snapshot.mappings[region["mapping"]], cgroup))
-            for i, region in zip(order.tolist(), regions[order], strict=True)]
+    where = [Where(mapping, cgroup) for mapping in snapshot.mappings]
+    columns = [regions[name][order].tolist() for name in ("start", "end", "present_bytes", "mapping")]
+    return [Candidate(scheme.name, start, end, min_idle_ns, age, part, present, scheme.filters, where[mapping])
+            for start, end, present, mapping, age, part in zip(
+                *columns, age_ns[order].tolist(), share[order].tolist(), strict=True)]
 
 
 def allowed(candidate: Candidate, pages: PageState) -> Mask:

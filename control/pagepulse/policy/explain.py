@@ -136,7 +136,7 @@ def _order(scheme: Scheme) -> str:
 def _goals(quotas: Quotas) -> str:
     if not quotas.goals:
         return ""
-    goals = " and ".join(_goal(goal) for goal in quotas.goals)
+    goals = " or ".join(_goal(goal) for goal in quotas.goals)
     if quotas.goal_tuner == "temporal":
         return f"all of that until {goals}, then nothing"
     return f"tuned until {goals}"

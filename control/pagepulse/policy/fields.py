@@ -11,9 +11,9 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from pagepulse.model.memory import PAGE
 from pagepulse.units import SIZES, TIMES_NS, parse_share, parse_size, parse_time_ns
@@ -283,13 +283,23 @@ def exact_time(value_ns: int) -> str:
 def exact_rate(value: Rate) -> str:
     """`5%`, `20 Hz` or `3 samples`."""
     if value.nr_accesses is not None:
-        return f"{value.nr_accesses:g} samples"
-    return f"{value.hz:g} Hz" if value.share is None else exact_share(value.share)
+        return f"{_digits(value.nr_accesses)} samples"
+    return f"{_digits(value.hz or 0.0)} Hz" if value.share is None else exact_share(value.share)
 
 
 def exact_share(value: float) -> str:
     """`5%` of 0.05."""
-    return f"{value * 100:g}%"
+    return f"{_digits(value * 100)}%"
+
+
+def exact_target(value: Target) -> str | float:
+    """`5%`, or the number."""
+    return (value.number or 0.0) if value.share is None else exact_share(value.share)
+
+
+def _digits(value: float) -> str:
+    """A number without an exponent, nor the last digits, which are noise of binary fractions."""
+    return str(int(value)) if value == int(value) else f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def _pattern(units: Iterable[str]) -> str:
@@ -313,25 +323,41 @@ def _or_max_schema(schema: dict[str, object]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [_MAX_SCHEMA, schema]})
 
 
+def _written(words: Callable[[Any], object]) -> PlainSerializer:
+    """How a value is written into a scheme file."""
+    return PlainSerializer(words, when_used="json")
+
+
+def _written_or(nothing: str | None, words: Callable[[Any], str]) -> PlainSerializer:
+    return _written(lambda value: nothing if value is None else words(value))
+
+
 _some_pages = at_least(PAGE, "4 KiB, one page", size_bytes)
 _some_time = at_least(1, "1 ns", time_ns)
 
-Size = Annotated[int, BeforeValidator(size_bytes), WithJsonSchema(_SIZE_SCHEMA)]
-SizeOrMax = Annotated[int | None, BeforeValidator(or_max(size_bytes)), _or_max_schema(_SIZE_SCHEMA)]
-Time = Annotated[int, BeforeValidator(time_ns), WithJsonSchema(_TIME_SCHEMA)]
-TimeOrMax = Annotated[int | None, BeforeValidator(or_max(time_ns)), _or_max_schema(_TIME_SCHEMA)]
-Interval = Annotated[int, BeforeValidator(_some_time), WithJsonSchema(_TIME_SCHEMA)]
-IntervalOrUnset = Annotated[int | None, BeforeValidator(_some_time), WithJsonSchema(_TIME_SCHEMA)]
-RateBound = Annotated[Rate, BeforeValidator(rate), WithJsonSchema(_RATE_SCHEMA)]
-RateBoundOrMax = Annotated[Rate | None, BeforeValidator(or_max(rate)), _or_max_schema(_RATE_SCHEMA)]
-SizeLimit = Annotated[int | None, BeforeValidator(or_max(_some_pages)), _or_max_schema(_SIZE_SCHEMA)]
-TimeLimit = Annotated[int | None, BeforeValidator(or_max(_some_time)), _or_max_schema(_TIME_SCHEMA)]
+Size = Annotated[int, BeforeValidator(size_bytes), WithJsonSchema(_SIZE_SCHEMA), _written(exact_size)]
+SizeOrMax = Annotated[int | None, BeforeValidator(or_max(size_bytes)), _or_max_schema(_SIZE_SCHEMA),
+                      _written_or("max", exact_size)]
+Time = Annotated[int, BeforeValidator(time_ns), WithJsonSchema(_TIME_SCHEMA), _written(exact_time)]
+TimeOrMax = Annotated[int | None, BeforeValidator(or_max(time_ns)), _or_max_schema(_TIME_SCHEMA),
+                      _written_or("max", exact_time)]
+Interval = Annotated[int, BeforeValidator(_some_time), WithJsonSchema(_TIME_SCHEMA), _written(exact_time)]
+IntervalOrUnset = Annotated[int | None, BeforeValidator(_some_time), WithJsonSchema(_TIME_SCHEMA),
+                            _written_or(None, exact_time)]
+RateBound = Annotated[Rate, BeforeValidator(rate), WithJsonSchema(_RATE_SCHEMA), _written(exact_rate)]
+RateBoundOrMax = Annotated[Rate | None, BeforeValidator(or_max(rate)), _or_max_schema(_RATE_SCHEMA),
+                           _written_or("max", exact_rate)]
+SizeLimit = Annotated[int | None, BeforeValidator(or_max(_some_pages)), _or_max_schema(_SIZE_SCHEMA),
+                      _written_or("max", exact_size)]
+TimeLimit = Annotated[int | None, BeforeValidator(or_max(_some_time)), _or_max_schema(_TIME_SCHEMA),
+                      _written_or("max", exact_time)]
 ActionName = Annotated[Action, BeforeValidator(action)]
 SchemeName = Annotated[str, BeforeValidator(name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
-Share = Annotated[float, BeforeValidator(share), WithJsonSchema(_SHARE_SCHEMA)]
+Share = Annotated[float, BeforeValidator(share), WithJsonSchema(_SHARE_SCHEMA), _written(exact_share)]
 Weight = Annotated[float, BeforeValidator(weight), WithJsonSchema({"type": "number", "minimum": 0})]
-GoalTarget = Annotated[Target, BeforeValidator(target), WithJsonSchema(_TARGET_SCHEMA)]
+GoalTarget = Annotated[Target, BeforeValidator(target), WithJsonSchema(_TARGET_SCHEMA), _written(exact_target)]
 NodeOrUnset = Annotated[int | None, BeforeValidator(node), WithJsonSchema({"type": "integer", "minimum": 0})]
-AddressOrUnset = Annotated[int | None, BeforeValidator(address), WithJsonSchema(_ADDRESS_SCHEMA)]
+AddressOrUnset = Annotated[int | None, BeforeValidator(address), WithJsonSchema(_ADDRESS_SCHEMA),
+                           _written_or(None, hex)]
 PathOrUnset = Annotated[str | None, BeforeValidator(path), WithJsonSchema({"type": "string", "pattern": "^/"})]
 GlobOrUnset = Annotated[str | None, BeforeValidator(glob), WithJsonSchema({"type": "string", "minLength": 1})]

@@ -63,6 +63,12 @@ def parse_schemes(data: bytes, name: str) -> tuple[Scheme, ...]:
     return parse_document(data, name).schemes
 
 
+def scheme_text(schemes: Sequence[Scheme]) -> str:
+    """The text of a scheme file with these schemes: `parse_schemes` of it gives the same ones."""
+    written = [scheme.model_dump(mode="json", by_alias=True, exclude_unset=True) for scheme in schemes]
+    return json.dumps({"schemes": written}, indent=2) + "\n"
+
+
 class _Faults(Exception):
     """All that is wrong with a document."""
 

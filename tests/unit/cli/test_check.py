@@ -68,3 +68,31 @@ def test_without_a_file_the_usage_is_wrong(capsys):
         main(["check"])
     assert caught.value.code == 2
     assert "FILE" in capsys.readouterr().err
+
+
+def test_a_file_of_damo_is_told_in_sentences_with_notes(tmp_path, capsys):
+    pattern = {"sz_bytes": {"min": "0 B", "max": "max"}, "nr_accesses": {"min": "0 %", "max": "0 %"},
+               "age": {"min": "5 s", "max": "max"}}
+    path = file_in(tmp_path, "damo.json", json.dumps([{"action": "stat", "access_pattern": pattern}]))
+    assert main(["check", path]) == 0
+    assert capsys.readouterr().out == (
+        "stat-0: counts memory in regions that are touched in at most 5% of sampling intervals and whose pattern has "
+        "held for 5 s or more; changes nothing.\n"
+        "  note: [0].access_pattern.nr_accesses.max: 0 of 20 samples, in DAMON less than 1, is taken as 5%\n")
+
+
+def test_converted_files_are_one_scheme_file_that_says_the_same(tmp_path, good, capsys):
+    other = file_in(tmp_path, "other.json", '[{"action": "stat"}]')
+    assert main(["check", "--convert", good, other]) == 0
+    converted = file_in(tmp_path, "converted.json", capsys.readouterr().out)
+    assert main(["check", converted]) == 0
+    told = ["count: counts memory; changes nothing.", "stat-0: counts memory; changes nothing."]
+    assert capsys.readouterr().out.splitlines() == told
+
+
+def test_schemes_of_one_name_do_not_become_one_file(tmp_path, good, capsys):
+    other = file_in(tmp_path, "other.json", GOOD)
+    assert main(["check", "--convert", good, other]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "expected a name of its own" in err

@@ -56,7 +56,7 @@ AGE = {"min": "5 s"}
       "watermarks": {"metric": "available_memory", "high": "50%", "mid": "40%", "low": "5%"},
       "guards": {"refault": {"enabled": False}, "step_share": {"enabled": False}}},
      ("x: pages out memory that was not touched for at least 5 s; at most 128 MiB each second; all of that until "
-      "memory pressure (full) is 1% and the number in the file '/run/p99' is 250, then nothing; only while "
+      "memory pressure (full) is 1% or the number in the file '/run/p99' is 250, then nothing; only while "
       "available memory is within 5% and 50%, beginning below 40%, asked each 5 s; without the guard "
       "refault and step_share.")),
     ({"action": "willneed", "access_pattern": {}, "quotas": {"goals": [{"metric": "refault_rate", "target": "1%"}]}},
