@@ -146,10 +146,10 @@ class Monitor:
         self._update_if_due(begun_ns)
         limits = budget.limits(len(engine.windows))
         before_ns = cpu_ns()
-        engine.sweep(limits.sweep_pages)
+        engine.sweep(limits.sweep_pages, limits.range_pages)
         swept, sweep_ns = engine.take_work(), cpu_ns() - before_ns + self._new_ns
         self._new_ns = 0
-        budget.swept(swept.pages_cleared)
+        budget.swept(swept.pages_cleared, swept.ranges_cleared)
         if engine.begin(limits.probes):
             for after_ns in tick_times_ns(self._options.sampling_ns, budget.aggregation_ns):
                 if not waiter.wait_until(begun_ns + after_ns):

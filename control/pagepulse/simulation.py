@@ -115,9 +115,9 @@ def _pagepulse(memory: SimulatedMemory, options: SimulationOptions, seed: int) -
             update_due_ns = begun_ns + options.update_ns
         limits = budget.limits(len(engine.windows))
         sweep_begun_ns = memory.cpu_ns
-        engine.sweep(limits.sweep_pages)
+        engine.sweep(limits.sweep_pages, limits.range_pages)
         swept, sweep_ns = engine.take_work(), memory.cpu_ns - sweep_begun_ns
-        budget.swept(swept.pages_cleared)
+        budget.swept(swept.pages_cleared, swept.ranges_cleared)
         if engine.begin(limits.probes):
             for after_ns in tick_times_ns(options.sampling_ns, budget.aggregation_ns):
                 memory.advance(begun_ns + after_ns - memory.now_ns())

@@ -21,7 +21,9 @@ import numpy.typing as npt
 
 from pagepulse.model import regions as region_model
 from pagepulse.model.estimate import Estimate, estimate, watch_time_ns
+from pagepulse.model.layout import NO_CHUNKS, among, spread
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
+from pagepulse.model.placement import Placement
 from pagepulse.model.plan import (
     choose_probes,
     choose_sweep,
@@ -36,7 +38,7 @@ from pagepulse.model.probe import Probe
 from pagepulse.model.refused import FEW, ask_again
 from pagepulse.model.regions import Rows
 from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
-from pagepulse.model.structure import owners, restructured
+from pagepulse.model.structure import between_regions, owners, restructured, scale_of
 from pagepulse.model.windows import Indices, Observation, Windows, popcount
 from pagepulse.model.work import Work
 
@@ -55,7 +57,7 @@ class EngineOptions:
     min_regions: int
     max_regions: int
     window_limit: int = 65536
-    """16 GiB with every page watched; above, windows are spread."""
+    """16 GiB with every page watched; above, windows lie apart but where regions meet."""
 
 
 class Engine:
@@ -74,11 +76,11 @@ class Engine:
         self.options = options
         self.work = Work()
         self._rng = np.random.default_rng(seed)
-        self._mappings: list[Mapping] = []
-        self._chunks: Addresses = np.empty(0, np.uint64)
-        self.windows = Windows([], self._chunks, options.window_limit)
+        self._placement = Placement(options.window_limit)
+        self.windows = Windows([], spread([], NO_CHUNKS, 1))
         self.regions: Rows = np.empty(0, region_model.STATE)
         self._owner: Indices = np.empty(0, np.intp)
+        self._scale = np.empty(0)
         self._swept_ns = np.empty(0, np.int64)
         self._patrol_order: Indices = np.empty(0, np.intp)
         self._patrol_position = 0
@@ -103,31 +105,34 @@ class Engine:
         mappings = self.memory.mappings()
         spans = np.array([(m.start, m.end) for m in mappings], np.uint64).reshape(-1, 2)
         chunks = self.memory.populated(spans)
-        changed = mappings != self._mappings or not np.array_equal(chunks, self._chunks)
+        now_ns = self.memory.now_ns()
+        changed = self._placement.follow(mappings, chunks, now_ns)
         if changed:
-            self._lay_out(mappings, chunks)
+            self._tile_areas(mappings)
+        if changed or self._placement.grow(self.windows, now_ns):
+            self._place_windows()
         self._asked = ask_again(self.windows, self.memory, self._asked, self._rng)
         self._idle_bytes = self.windows.idle_bytes(IDLE_EDGES_NS, self.memory.now_ns())
         return changed
 
-    def _lay_out(self, mappings: list[Mapping], chunks: Addresses) -> None:
-        old = self.windows
-        self.windows = Windows(mappings, chunks, self.options.window_limit)
-        self.windows.carry_over(old)
-        swept = np.zeros(len(self.windows), np.int64)
-        if len(old) and len(swept):
-            position = np.minimum(np.searchsorted(old.first, self.windows.first), len(old) - 1)
-            same = old.first[position] == self.windows.first
-            swept[same] = self._swept_ns[position[same]]
-        self._swept_ns = swept
-        self._mappings, self._chunks = mappings, chunks
+    def _tile_areas(self, mappings: list[Mapping]) -> None:
         areas = region_model.areas_of(mappings, max(self.options.max_regions // 2, 1))
         names = tuple(mappings[index].name for index in areas["mapping"])
         self._names = tuple(dict.fromkeys(names))
         position_of = {name: index for index, name in enumerate(self._names)}
         self._area_name = np.array([position_of[name] for name in names], np.uint32)
         fitted = region_model.fit(self.regions, areas, self.memory.now_ns())
-        self._set_regions(region_model.split_to_minimum(fitted, self.options.min_regions, WINDOW))
+        self.regions = region_model.split_to_minimum(fitted, self.options.min_regions, WINDOW)
+
+    def _place_windows(self) -> None:
+        old, self.windows = self.windows, self._placement.windows_after(self.windows)
+        swept = np.zeros(len(self.windows), np.int64)
+        if len(old) and len(swept):
+            position = np.minimum(np.searchsorted(old.first, self.windows.first), len(old) - 1)
+            same = old.first[position] == self.windows.first
+            swept[same] = self._swept_ns[position[same]]
+        self._swept_ns = swept
+        self._set_regions(self.regions)
         self._patrol_order = patrol_order(self.windows, self._rng)
         self._patrol_position = 0
         self._probe = Probe.none()
@@ -136,18 +141,20 @@ class Engine:
     def _set_regions(self, regions: Rows) -> None:
         self.regions = regions
         self._owner = owners(regions, self.windows)
+        self._scale = scale_of(self.windows, regions, self._owner, self._placement.chunks)
         self._woken = np.zeros((2, len(regions)))
 
     # --- an aggregation interval -----------------------------------------------------------------------------------
 
-    def sweep(self, pages: int) -> None:
+    def sweep(self, pages: int, range_pages: float = 0.0) -> None:
         """Start an aggregation interval: clear memory that is unknown, or that went idle.
 
         Args:
             pages: At most so many.
+            range_pages: What a range costs, in pages: windows that lie apart are dearer.
         """
         now_ns = self._begun_ns = self.memory.now_ns()
-        chosen = choose_sweep(self.windows, self.regions, self._owner, self._swept_ns, now_ns, pages)
+        chosen = choose_sweep(self.windows, self.regions, self._owner, self._swept_ns, now_ns, pages, range_pages)
         self._swept_ns[chosen] = now_ns
         for part in slices_of(self.windows, chosen, _SLICE_WINDOWS):
             self._sweep(part)
@@ -190,8 +197,7 @@ class Engine:
         """
         self._hinted = addresses
         chunks = addresses // np.uint64(CHUNK) * np.uint64(CHUNK)
-        position = np.minimum(np.searchsorted(self._chunks, chunks), max(len(self._chunks) - 1, 0))
-        return len(self._chunks) == 0 or bool((self._chunks[position] != chunks).any())
+        return len(among(chunks, self._placement.chunks)) < len(chunks)
 
     def evicted(self, runs: Addresses) -> None:
         """Pages were paged out: shape (n, 2), start and end. From now on their return is counted."""
@@ -221,6 +227,9 @@ class Engine:
         snapshot = self._snapshot(result, now_ns)
         if now_ns - self._restructured_ns > (_RESTRUCTURE_NEWS_NS if self._is_news else _RESTRUCTURE_NS):
             self._restructure(now_ns)
+            gaps = between_regions(self.windows, self._owner, self._placement.dense_limit)
+            if self._placement.look_closer(gaps):
+                self._place_windows()
         self._woken = np.zeros((2, len(self.regions)))
         return snapshot
 
@@ -325,21 +334,20 @@ class Engine:
         """Book the watched pages that were touched, and the time for which others were not."""
         woken = popcount(seen.woken)
         span_ns = np.maximum(self.windows.read_ns[seen.windows] - seen.since_ns, 1)
-        owner = self._owner[seen.windows]
+        owner, weight = self._owner[seen.windows], self.windows.weight[seen.windows]
         count = len(self.regions)
         watched = popcount(seen.watched)
         exposure = watch_time_ns(watched, woken, np.where(seen.since_ns > 0, span_ns, 0))
         self.windows.book_wakes(seen.windows, watched, woken, exposure)
-        watched_ns = np.bincount(owner, exposure, count)
-        self.regions["watch_ns"] += watched_ns
-        self._woken[1] += watched_ns
+        self.regions["watch_ns"] += np.bincount(owner, exposure, count)
+        self._woken[1] += np.bincount(owner, exposure * weight, count)
         total = int(woken.sum())
         if not total:
             return
         per_region = np.bincount(owner, woken, count)
         self.regions["wakes"] += per_region
         self.work.pages_woken += total
-        self._woken[0] += per_region
+        self._woken[0] += np.bincount(owner, woken * weight, count)
         woke = np.flatnonzero(per_region)
         self._forget_idleness(woke, per_region[woke].astype(np.float64))
 
@@ -362,7 +370,6 @@ class Engine:
         return result
 
     def _snapshot(self, result: Estimate, now_ns: int) -> Snapshot:
-        unit = PAGE * self.windows.stride
         rows = np.zeros(len(self.regions), REGION)
         for column in ("start", "end", "since_ns"):
             rows[column] = self.regions[column]
@@ -371,7 +378,7 @@ class Engine:
             rows[column] = getattr(result, column)
         for column in ("present", "touched", "unknown", "refused"):
             name = "unclearable_bytes" if column == "refused" else f"{column}_bytes"
-            rows[name] = np.rint(getattr(result, column) * unit).astype(np.uint64)
+            rows[name] = np.rint(getattr(result, column) * self._scale * PAGE).astype(np.uint64)
         return Snapshot(
             pid=self.pid, start_ns=self._begun_ns, end_ns=now_ns, sampling_ns=self.options.sampling_ns, regions=rows,
             mappings=self._names, rss_bytes=self.memory.rss_bytes(), wss_bytes=int(rows["touched_bytes"].sum()),

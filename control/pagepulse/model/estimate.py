@@ -30,7 +30,7 @@ _HALF_LIFE_NS = 4e9  # wakes of watched pages count half after this time
 
 
 class Estimate(NamedTuple):
-    """Each region in one aggregation interval: shape (n,) each; sizes in pages of the windows."""
+    """Each region in one aggregation interval: shape (n,) each; sizes in pages."""
 
     present: Floats
     dirty: Floats
@@ -55,7 +55,7 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
         windows: All windows, in address order.
         owner: Region of each window.
         woken: Shape (2, n): watched pages that were found touched in this interval, and the time for which they and
-            all others that were read had been watched (see watch_time_ns).
+            all others that were read had been watched (see watch_time_ns); both by the windows' weights.
         max_nr_accesses: Sampling intervals in this aggregation interval.
         interval_ns: This aggregation interval.
         usual_interval_ns: The aggregation interval that was asked for: what ages compare.
@@ -67,8 +67,8 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
     edges = np.searchsorted(owner, np.arange(len(regions) + 1))
 
     def pages(masks: npt.NDArray[np.uint64]) -> Floats:
-        running = np.concatenate(([0], np.cumsum(np.bitwise_count(masks), dtype=np.int64)))
-        sums: Floats = (running[edges[1:]] - running[edges[:-1]]).astype(np.float64)
+        running = np.concatenate(([0.0], np.cumsum(np.bitwise_count(masks) * windows.weight)))
+        sums: Floats = running[edges[1:]] - running[edges[:-1]]
         return sums
 
     present, refused, unknown = pages(windows.present), pages(windows.refused), pages(windows.unknown())

@@ -76,3 +76,37 @@ def split_gains(hits: Floats, trials: Floats, first: npt.NDArray[np.intp], owner
     left_hits, right_hits = sums(hits)
     left_trials, right_trials = sums(trials)
     return disagreement(left_hits, left_trials, np.maximum(right_hits, 0), np.maximum(right_trials, 0), likelihood)
+
+
+def island_gains(touches: Floats, exposure: Floats, first: npt.NDArray[np.intp], owner: npt.NDArray[np.intp],
+                 length: int) -> Floats:
+    """How much better each region is described as an island of so many windows and the rest of it.
+
+    No single cut finds a small island in the middle of a large region: most of what it would part is alike.
+
+    Args:
+        touches: Of each window, shape (w,), windows in address order.
+        exposure: Of each window, shape (w,).
+        first: First window of each region, shape (n,). No region is empty.
+        owner: Region of each window, shape (w,).
+        length: Of the island, in windows.
+
+    Returns:
+        G of the island that begins at each window, shape (w,); 0 where it would reach beyond its region, or be it.
+    """
+    count = len(touches) - length + 1
+    gains = np.zeros(len(touches))
+    if count <= 0:
+        return gains
+    begin = np.flatnonzero(owner[:count] == owner[length - 1:])
+    region = owner[begin]
+
+    def parts(values: Floats) -> tuple[Floats, Floats]:
+        running = np.concatenate(([0.0], np.cumsum(values)))
+        inside = running[begin + length] - running[begin]
+        return inside, np.maximum(np.add.reduceat(values, first)[region] - inside, 0)
+
+    (touched, others), (watched, rest) = parts(touches), parts(exposure)
+    gains[begin] = disagreement(touched, watched, others, rest, rate_log_likelihood)
+    gains[begin[rest <= 0]] = 0
+    return gains

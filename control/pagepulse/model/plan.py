@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pagepulse.model.evidence import share_error
-from pagepulse.model.memory import CHUNK, WINDOW_PAGES, WINDOWS_PER_CHUNK, Addresses
+from pagepulse.model.memory import CHUNK, WINDOW, WINDOW_PAGES, WINDOWS_PER_CHUNK, Addresses
 from pagepulse.model.regions import Rows
 from pagepulse.model.windows import Counts, Indices, Windows, popcount
 
@@ -41,6 +41,8 @@ class Limits:
     """Watched windows to read."""
     sweep_pages: int
     """Pages to clear for the first time, or because their region went idle."""
+    range_pages: float
+    """What a range of pages costs beside them, in pages."""
 
 
 def tick_times_ns(sampling_ns: int, aggregation_ns: int) -> Iterator[int]:
@@ -130,8 +132,8 @@ def nearest_watched(windows: Windows, woke: Indices, read: Indices, count: int) 
     return position
 
 
-def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Counts, now_ns: int,
-                 pages: int) -> Indices:
+def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Counts, now_ns: int, pages: int,
+                 range_pages: float = 0.0) -> Indices:
     """Windows to sweep, in address order: unknown ones first, then those of regions that went idle.
 
     Args:
@@ -141,6 +143,7 @@ def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Coun
         swept_ns: When each window was last swept, shape (w,).
         now_ns: Now.
         pages: At most so many pages.
+        range_pages: What a range costs beside its pages, in pages.
     """
     idle = (regions["trials"] >= _IDLE_TRIALS) & (regions["hits"] <= IDLE_BELOW * regions["trials"])
     dirty = (windows.dirty() != 0) & windows.clearable
@@ -148,7 +151,9 @@ def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Coun
     unknown = np.flatnonzero(ready & (windows.unknown() != 0))
     # An idle region's probes found nothing: its dirty pages are swept however recently they were.
     wanted = np.concatenate((unknown, np.setdiff1d(np.flatnonzero(dirty & idle[owner]), unknown, assume_unique=True)))
-    wanted = wanted[: pages // WINDOW_PAGES]
+    apart = windows.tile[wanted[1:]] != windows.tile[wanted[:-1]] + np.uint64(WINDOW)
+    cost = WINDOW_PAGES * np.arange(1, len(wanted) + 1) + range_pages * np.cumsum(np.concatenate(([True], apart)))
+    wanted = wanted[: int(np.searchsorted(cost, pages, side="right"))] if len(wanted) else wanted
     return without_cut_huge_pages(windows, np.sort(wanted))
 
 

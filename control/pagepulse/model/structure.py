@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model import regions as region_model
-from pagepulse.model.evidence import WITNESS, rate_log_likelihood, split_gains
-from pagepulse.model.memory import Addresses
+from pagepulse.model.evidence import WITNESS, Floats, island_gains, rate_log_likelihood, split_gains
+from pagepulse.model.memory import CHUNK, WINDOWS_PER_CHUNK, Addresses
 from pagepulse.model.regions import Rows
 from pagepulse.model.windows import Indices, Windows
 
 SPLIT_ABOVE = 20.0
 """G (see evidence.py) above which a region is cut in two."""
 
-_CUTS_A_ROUND = 4  # an idle island in busy memory takes two cuts
+_ROUNDS = 4  # of cuts, each in what the round before has made
+_ISLANDS = (1, 4, 16, 64)  # windows
+_ISLANDS_A_ROUND = 1024  # candidates, the clearest first
 
 
 def owners(regions: Rows, windows: Windows) -> Indices:
@@ -39,7 +41,7 @@ def restructured(regions: Rows, windows: Windows, owner: Indices, bounds: tuple[
     exposure_ns = _exposure_ns(windows, owner, len(regions))
     touches, exposure = (_summed(column * WITNESS, owner, len(regions)) for column in (windows.touches, exposure_ns))
     result = region_model.merge(regions, touches, exposure, now_ns, *bounds)
-    for _ in range(_CUTS_A_ROUND):
+    for _ in range(_ROUNDS):
         cuts = _cuts(result, windows, bounds[1] - len(result))
         if not len(cuts):
             break
@@ -62,6 +64,60 @@ def _exposure_ns(windows: Windows, owner: Indices, count: int) -> npt.NDArray[np
     return np.where(windows.bounded, np.minimum(windows.exposure_ns, typical_ns), windows.exposure_ns)
 
 
+def scale_of(windows: Windows, regions: Rows, owner: Indices, chunks: Addresses) -> Floats:
+    """What to multiply the pages of each region's windows with, weighted, to get those of the region: shape (n,).
+
+    1 where windows lie everywhere. Where they lie apart, a small region would be taken for as large as the windows that
+    found it say, which were there by chance: its populated bytes are known, though (a ratio estimate: W. G. Cochran,
+    "Sampling Techniques", 1977, chapter 6).
+
+    Args:
+        windows: All windows.
+        regions: dtype regions.STATE.
+        owner: Region of each window.
+        chunks: The populated chunks, sorted.
+    """
+    apart = windows.weight > 1
+    if not apart.any():
+        return np.ones(len(regions))
+    seen_bytes = _summed(windows.weight * (windows.last - windows.first), owner, len(regions))
+    populated_bytes = _populated_below(regions["end"], chunks) - _populated_below(regions["start"], chunks)
+    is_sample = _summed(apart.astype(np.float64), owner, len(regions)) > 0
+    return np.where(is_sample, populated_bytes / np.maximum(seen_bytes, 1), 1.0)
+
+
+def _populated_below(addresses: Addresses, chunks: Addresses) -> Floats:
+    """Bytes of populated chunks below each address."""
+    position = np.searchsorted(chunks, addresses, side="right")
+    last = chunks[np.maximum(position - 1, 0)]
+    within = np.where(position > 0, np.minimum(addresses - last, np.uint64(CHUNK)), np.uint64(0))
+    below: Floats = np.maximum(position - 1, 0) * float(CHUNK) + within
+    return below
+
+
+def between_regions(windows: Windows, owner: Indices, limit: int) -> Addresses:
+    """Chunks that lie between the last window of a region and the first of the next, where these lie apart.
+
+    Args:
+        windows: All windows.
+        owner: Region of each window.
+        limit: Windows that may be laid there at most; the narrowest gaps come first.
+
+    Returns:
+        Addresses of chunks, sorted.
+    """
+    edge = np.flatnonzero((owner[1:] != owner[:-1]) & (windows.mapping[1:] == windows.mapping[:-1]))
+    first = windows.tile[edge] // np.uint64(CHUNK)
+    count = (windows.tile[edge + 1] // np.uint64(CHUNK) - first).astype(np.int64) + 1
+    apart = windows.first[edge + 1] > windows.last[edge]
+    first, count = first[apart], count[apart]
+    order = np.argsort(count, kind="stable")
+    order = order[np.cumsum(count[order]) <= limit // WINDOWS_PER_CHUNK]
+    first, count = first[order], count[order]
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return np.unique((np.repeat(first, count) + within.astype(np.uint64)) * np.uint64(CHUNK))
+
+
 def _share_out_wakes(regions: Rows, windows: Windows) -> None:
     """Give each region the wakes of its own windows: a cut region's parts would otherwise inherit each other's."""
     owner, own = owners(regions, windows), np.where(windows.watched != 0, 1.0, 0.0)
@@ -70,19 +126,47 @@ def _share_out_wakes(regions: Rows, windows: Windows) -> None:
 
 
 def _cuts(regions: Rows, windows: Windows, room: int) -> Addresses:
-    """Where to cut: in each region behind the window where its two parts disagree most, if they do; at most `room`."""
+    """Where to cut: around islands, and where the two parts of a region disagree most; at most `room` addresses."""
     owner = owners(regions, windows)
     # Most regions have seen no touch at all: there is nothing to cut in them.
     active = np.flatnonzero((_summed(windows.touches, owner, len(regions)) > 0)[owner])
     if room <= 0 or not len(active):
         return np.empty(0, np.uint64)
-    exposure_ns = _exposure_ns(windows, owner, len(regions))
+    exposure = _exposure_ns(windows, owner, len(regions))[active] * WITNESS
+    touches = windows.touches[active] * WITNESS
     first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
     rank = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(active))))
-    gains = split_gains(windows.touches[active] * WITNESS, exposure_ns[active] * WITNESS, first, rank,
-                        rate_log_likelihood)
+    edges = np.concatenate((_island_edges(touches, exposure, first, rank), _best_cuts(touches, exposure, first, rank)))
+    _, one_each = np.unique(edges, return_index=True)
+    cuts: Addresses = windows.first[active[edges[np.sort(one_each)][:room]]]
+    return cuts
+
+
+def _best_cuts(touches: Floats, exposure: Floats, first: Indices, rank: Indices) -> Indices:
+    """In each region the window before which to cut, if its two parts disagree."""
+    gains = split_gains(touches, exposure, first, rank, rate_log_likelihood)
     best = np.maximum.reduceat(gains, first)
     behind = np.flatnonzero((gains == best[rank]) & (gains > SPLIT_ABOVE))
     _, one_each = np.unique(rank[behind], return_index=True)
-    cuts: Addresses = windows.first[active[behind[one_each]][:room] + 1]
-    return cuts
+    after: Indices = behind[one_each] + 1
+    return after
+
+
+def _island_edges(touches: Floats, exposure: Floats, first: Indices, rank: Indices) -> Indices:
+    """Where islands begin and end, the clearest first. Islands of several sizes are tried; they do not overlap."""
+    found = []
+    for length in _ISLANDS:
+        gains = island_gains(touches, exposure, first, rank, length)
+        peak = (gains > SPLIT_ABOVE) & (gains >= np.roll(gains, 1)) & (gains >= np.roll(gains, -1))
+        begin = np.flatnonzero(peak)
+        found.append((gains[begin], begin, np.full(len(begin), length)))
+    gain, starts, lengths = (np.concatenate(column) for column in zip(*found, strict=True))
+    taken = np.zeros(len(touches) + 1, bool)
+    edges = []
+    for island in np.argsort(-gain, kind="stable")[:_ISLANDS_A_ROUND].tolist():
+        start, end = int(starts[island]), int(starts[island] + lengths[island])
+        if not taken[start:end].any():
+            taken[start:end] = True
+            edges += [start, end]
+    # What follows a region's last window is another region: there is an edge already.
+    return np.array([edge for edge in edges if edge < len(touches)], np.intp)

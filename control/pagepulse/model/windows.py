@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pagepulse.model.layout import Layout
 from pagepulse.model.memory import (
     LEVEL_CHUNK,
     LEVEL_GIB,
@@ -25,7 +26,6 @@ from pagepulse.model.memory import (
     PAGE,
     WINDOW,
     WINDOW_PAGES,
-    WINDOWS_PER_CHUNK,
     Addresses,
     Mapping,
     Masks,
@@ -44,7 +44,6 @@ _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "ref
           "evicted": "u8", "cleared_ns": "i8", "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "touches": "f8",
           "exposure_ns": "f8", "bounded": "?"}
 
-_GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)  # golden ratio * 2^64, modulo 2^64
 _ASLEEP_ABOVE = 16  # touches that were to be expected: no luck explains that there was hardly one
 _EVIDENCE_NS = WINDOW_PAGES * 10_000_000_000.0  # evidence reaches back some ten seconds
 
@@ -80,8 +79,7 @@ class Windows:
 
     Args:
         mappings: The target's mappings, sorted.
-        chunks: The populated chunks among them, sorted.
-        limit: About so many windows at most; above it only one in two, in four, ... is taken.
+        layout: Where the windows lie.
     """
 
     present: Masks
@@ -108,21 +106,14 @@ class Windows:
     bounded: npt.NDArray[np.bool_]
     """That rate is only a lower bound: all pages had been touched when they were read."""
 
-    def __init__(self, mappings: Sequence[Mapping], chunks: Addresses, limit: int) -> None:
+    def __init__(self, mappings: Sequence[Mapping], layout: Layout) -> None:
         starts = np.array([m.start for m in mappings], np.uint64)
         ends = np.array([m.end for m in mappings], np.uint64)
-        tiles = (chunks[:, None] + np.arange(WINDOWS_PER_CHUNK, dtype=np.uint64) * np.uint64(WINDOW)).reshape(-1)
-        low = np.searchsorted(tiles, starts // np.uint64(WINDOW) * np.uint64(WINDOW))
-        count = np.searchsorted(tiles, ends) - low
-        owner = np.repeat(np.arange(len(mappings)), count)
-        tile = tiles[np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)]
-        self.stride = 1
-        while len(tile) > limit * self.stride:
-            self.stride *= 2
-        chosen = _is_spread(np.maximum(tile, starts[owner]), self.stride)
-        self.tile: Addresses = tile[chosen]
+        self.tile: Addresses = layout.tile
         """Address to read at, a multiple of WINDOW."""
-        self.mapping: Indices = owner[chosen]
+        self.mapping: Indices = layout.mapping
+        self.weight: npt.NDArray[np.float64] = layout.weight
+        """For how many windows, itself included, it stands."""
         self.first: Addresses = np.maximum(self.tile, starts[self.mapping])
         """First byte that belongs to the mapping: where the window begins."""
         self.last: Addresses = np.minimum(self.tile + np.uint64(WINDOW), ends[self.mapping])
@@ -220,13 +211,12 @@ class Windows:
 
     def idle_bytes(self, edges_ns: Sequence[int], now_ns: int) -> tuple[int, ...]:
         """Bytes not touched for at least each of these times; for 0, everything that is known."""
-        settled = np.bitwise_count(self.settled)
-        recent = np.bitwise_count(self.watched) - settled
-        unit = PAGE * self.stride
-        known = int(np.bitwise_count(self.known & self.present & ~self.refused).sum(dtype=np.int64))
-        return tuple(unit * (known if edge == 0 else int(
-            settled[self.settled_ns <= now_ns - edge].sum(dtype=np.int64)
-            + recent[self.cleared_ns <= now_ns - edge].sum(dtype=np.int64))) for edge in edges_ns)
+        settled = np.bitwise_count(self.settled) * self.weight
+        recent = np.bitwise_count(self.watched) * self.weight - settled
+        known = float((np.bitwise_count(self.known & self.present & ~self.refused) * self.weight).sum())
+        return tuple(PAGE * round(known if edge == 0 else float(
+            settled[self.settled_ns <= now_ns - edge].sum()
+            + recent[self.cleared_ns <= now_ns - edge].sum())) for edge in edges_ns)
 
     def book(self, index: Indices, touches: npt.NDArray[np.float64], exposure_ns: npt.NDArray[np.float64],
              keep: npt.NDArray[np.float64]) -> None:
@@ -296,17 +286,6 @@ class Windows:
         since[pages[watched]] = known[watched]
         offset = (start - int(first)) // PAGE
         return since[offset : offset + (end - start) // PAGE]
-
-
-def _is_spread(first: Addresses, stride: int) -> npt.NDArray[np.bool_]:
-    """Choose one window in `stride`, a power of two, by its address alone, so that others may come and go.
-
-    Multiples of the golden ratio, modulo 1, lie evenly however many are taken, and in step with no layout. What a
-    larger stride chooses, a smaller one chooses, too.
-    """
-    places = first // np.uint64(WINDOW) + first % np.uint64(WINDOW) // np.uint64(PAGE)  # small mappings share a tile
-    chosen: npt.NDArray[np.bool_] = places * _GOLDEN <= ALL_PAGES // np.uint64(stride)
-    return chosen
 
 
 def _page_masks(tile: Addresses, first: Addresses, last: Addresses) -> Masks:

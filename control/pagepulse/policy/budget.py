@@ -15,12 +15,12 @@ _HYSTERESIS = 0.15  # changes of the interval smaller than this are left alone
 _SMOOTHING = 0.2  # weight of the newest interval in the running mean
 _STEP = 1.5  # the interval changes by at most this factor at once
 _LONGEST_NS = 10_000_000_000
-_SWEEP_SHARE, _SWEEP_SHARE_IN_DEBT = 0.15, 0.05  # of the budget, once the target is known
+_SWEEP_SHARE, _SWEEP_SHARE_IN_DEBT = 0.25, 0.05  # of the budget, once the target is known
 _FIRST_SWEEP_NS = 300_000_000  # getting to know a target: 16 GiB at 62 ns a page, and some time to look
 _FIRST_SWEEP_SHARE = 0.1  # of a CPU, until then
 _WARM_UP_NS, _FIRST_SWEEP_ENDS_NS = 1_000_000_000, 10_000_000_000  # a quick picture is worth more than the budget
 _REPAY_NS = 10_000_000_000  # what was spent too much is saved again over this time,
-_REPAY_START_NS = 240_000_000_000  # and the price of getting to know the target over this
+_REPAY_START_NS = 30_000_000_000  # and the price of getting to know the target over this
 _FREE_AT_LEAST = 0.5  # of the budget
 _PATROL_NS = 2_000_000_000  # a round over all watched windows should take this long
 _PATROL_AT_LEAST, _PATROL_AT_ONCE = 128, 2048  # windows in one interval
@@ -48,6 +48,8 @@ class Budget:
         self._sweep_share = 0.0
         self._age_ns = 0
         self._debt_ns = self._start_debt_ns = 0.0
+        self._range_pages = prices.range_clear_ns / prices.page_clear_ns
+        self._allowed_pages = 0.0
         self._first_sweep_pages = _FIRST_SWEEP_NS / prices.page_clear_ns
 
     def limits(self, windows: int) -> Limits:
@@ -62,11 +64,16 @@ class Budget:
         if self._first_sweep_pages > 0:
             at_once = _FIRST_SWEEP_SHARE * self.aggregation_ns / self._prices.page_clear_ns
             pages = max(pages, min(self._first_sweep_pages, at_once))
-        return Limits(probes=round(self._probes), patrol=patrol, sweep_pages=int(pages))
+        self._allowed_pages = pages
+        return Limits(probes=round(self._probes), patrol=patrol, sweep_pages=int(pages),
+                      range_pages=self._range_pages)
 
-    def swept(self, pages: int) -> None:
-        """Book pages that a sweep cleared."""
-        self._first_sweep_pages -= pages
+    def swept(self, pages: int, ranges: int) -> None:
+        """Book pages that a sweep cleared, and the ranges they came in."""
+        cost_pages = pages + ranges * self._range_pages
+        self._first_sweep_pages -= cost_pages
+        if cost_pages < self._allowed_pages / 2:  # there was no more to do: what comes later can take its time
+            self._first_sweep_pages = 0.0
 
     def spent(self, duration_ns: int, steady_ns: float, sweep_ns: float, once_ns: float = 0.0) -> None:
         """Book what an interval cost, and set the next one.
@@ -86,7 +93,7 @@ class Budget:
         mean = steady_ns if self._cost_ns is None else self._cost_ns
         self._cost_ns = mean + _SMOOTHING * (steady_ns - mean)
         if self._age_ns > _FIRST_SWEEP_ENDS_NS:
-            self._first_sweep_pages = 0
+            self._first_sweep_pages = 0.0
             self._sweep_share += _SMOOTHING * (sweep_ns / duration_ns - self._sweep_share)
         repaid_ns = min(self._start_debt_ns, self._start_debt_ns * duration_ns / _REPAY_START_NS)
         self._start_debt_ns -= repaid_ns

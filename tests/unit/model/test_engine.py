@@ -14,6 +14,9 @@ from pagepulse.model.engine import Engine, EngineOptions
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.model.windows import NEVER_IDLE_NS
+from pagepulse.simulate.area import Area
+from pagepulse.simulate.memory import SimulatedMemory
+from pagepulse.simulate.pattern import hot_set
 
 OPTIONS = EngineOptions(sampling_ns=5 * MS, aggregation_ns=100 * MS, min_regions=10, max_regions=200)
 
@@ -287,8 +290,44 @@ def test_huge_pages_are_swept_too_where_windows_are_spread():
     engine = engine_of(memory, options=EngineOptions(5 * MS, 100 * MS, 10, 200, window_limit=128))
     engine.update()
     engine.sweep(1 << 20)
-    assert engine.windows.stride == 2
-    assert (memory.times_cleared == 1).all()
+    assert (engine.windows.weight > 1).all()
+    by_chunk = memory.times_cleared.reshape(-1, 512)
+    assert (by_chunk == by_chunk[:, :1]).all()
+    assert 4 <= by_chunk[:, 0].sum() == len(np.unique(engine.windows.tile // np.uint64(2 * MIB)))
+
+
+def test_where_windows_lie_apart_the_edge_of_what_is_hot_is_found_to_the_window():
+    memory = SimulatedMemory([Area(BASE, 2048 * MIB, hot_set(2048 * MIB, 100 * MIB, 100.0, offset_bytes=333 * MIB))],
+                             start_ns=SECOND)
+    engine = Engine(1, memory, EngineOptions(5 * MS, 100 * MS, 10, 1000, window_limit=2048))
+    engine.update()
+    for _ in range(100):
+        engine.sweep(1 << 22)
+        engine.begin(64)
+        memory.advance(100 * MS)
+        snapshot = engine.finish(2048)
+    assert (engine.windows.weight > 1).any()
+    hot = snapshot.regions[snapshot.regions["nr_accesses"] > 5]
+    assert int(hot["start"].min()) == pytest.approx(BASE + 333 * MIB, abs=256 * 1024)
+    assert int(hot["end"].max()) == pytest.approx(BASE + 433 * MIB, abs=256 * 1024)
+    assert snapshot.wss_bytes == pytest.approx(100 * MIB, rel=0.02)
+    assert int(snapshot.regions["present_bytes"].sum()) == pytest.approx(2048 * MIB, rel=0.02)
+
+
+def test_windows_that_lie_apart_become_more_once_all_of_them_are_known():
+    memory = SimulatedMemory([Area(BASE, 2048 * MIB, hot_set(2048 * MIB, 100 * MIB, 100.0))], start_ns=SECOND)
+    engine = Engine(1, memory, EngineOptions(5 * MS, 100 * MS, 10, 1000, window_limit=4096))
+    engine.update()
+    counts = [len(engine.windows)]
+    for _ in range(45):
+        engine.sweep(1 << 22)
+        memory.advance(SECOND)
+        engine.finish(2048)
+        engine.update()
+        counts.append(len(engine.windows))
+    assert counts[0] < 600
+    assert counts[-1] > 3000
+    assert counts[8] < counts[-1]
 
 
 @settings(max_examples=20, deadline=None)

@@ -8,6 +8,7 @@ import pytest
 
 from fakes import BASE, MS, SECOND
 from pagepulse.model.estimate import AGE_TOLERANCE, Estimate, estimate, watch_time_ns
+from pagepulse.model.layout import spread
 from pagepulse.model.memory import CHUNK, Mapping, WindowRead
 from pagepulse.model.regions import STATE
 from pagepulse.model.windows import ALL_PAGES, Windows
@@ -28,7 +29,8 @@ def region(**facts: float) -> np.ndarray:
 
 def windows(young_pages: int, *, cleared_first: bool = True) -> Windows:
     """The eight windows of 2 MiB, read clear at first, then with this many young pages."""
-    found = Windows([Mapping(BASE, BASE + CHUNK, "[heap]")], np.array([BASE], np.uint64), 100)
+    mappings = [Mapping(BASE, BASE + CHUNK, "[heap]")]
+    found = Windows(mappings, spread(mappings, np.array([BASE], np.uint64), 100))
     every, level = np.arange(8), np.ones(8, np.uint8)
     present = np.full(8, ALL_PAGES)
     if cleared_first:

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagepulse.model.evidence import disagreement, log_likelihood, rate_log_likelihood, split_gains
+from pagepulse.model.evidence import (
+    disagreement,
+    island_gains,
+    log_likelihood,
+    rate_log_likelihood,
+    share_error,
+    split_gains,
+)
 
 
 def one(*numbers):
@@ -56,3 +63,26 @@ def test_regions_are_cut_apart_from_each_other():
     assert gains[[2, 5]] == pytest.approx([0, 0], abs=1e-6)
     assert np.argmax(gains[:3]) == 0
     assert np.argmax(gains[3:]) == 0
+
+
+@given(st.integers(0, 50), st.integers(1, 4), st.integers(1, 50))
+def test_an_island_is_found_where_it_is_and_as_large_as_it_is(before, length, after):
+    touches = np.concatenate((np.zeros(before), np.full(length, 4.0), np.zeros(after)))
+    exposure = np.concatenate((np.full(before, 100.0), np.full(length, 0.04), np.full(after, 100.0)))
+    first, owner = np.array([0]), np.zeros(len(touches), np.intp)
+    gains = {size: island_gains(touches, exposure, first, owner, size) for size in (1, 2, 3, 4)}
+    best = max(gains, key=lambda size: gains[size].max())
+    assert (best, int(np.argmax(gains[best]))) == (length, before)
+
+
+def test_an_island_reaches_into_no_other_region_and_is_none_if_it_is_all():
+    gains = island_gains(np.array([4.0, 4, 4, 0, 0]), np.array([0.1, 0.1, 0.1, 9, 9]), np.array([0, 3]),
+                         np.array([0, 0, 0, 1, 1]), 3)
+    assert gains.tolist() == [0] * 5
+
+
+def test_the_error_of_a_share_falls_with_what_was_seen_and_is_never_nothing():
+    errors = share_error(np.array([0.0, 0, 0, 5000]), np.array([0.0, 64, 64_000, 10_000]))
+    assert errors[0] == pytest.approx(0.25)
+    assert errors[0] > errors[1] > errors[2] > 0
+    assert errors[3] == pytest.approx(math.sqrt(0.25 / (10_000 / 16)), rel=0.01)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import BASE, MIB, SECOND, FakeMemory
+from pagepulse.model.layout import spread
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW, Mapping
 from pagepulse.model.plan import (
     SWEEP_AGAIN_NS,
@@ -41,7 +42,7 @@ class Scene:
             self.memory.huge[self.memory.slice(BASE + chunk * CHUNK, 512)] = True
         mappings = self.memory.mappings()
         chunks = self.memory.populated(np.array([[BASE, BASE + size_bytes]], np.uint64))
-        self.windows = Windows(mappings, chunks, 1 << 20)
+        self.windows = Windows(mappings, spread(mappings, chunks, 1 << 20))
         self.read()
         regions = fit(np.empty(0, STATE), areas_of(mappings, 10), NOW_NS)
         self.regions = split_at(regions, np.array([BASE + size_bytes // 2], np.uint64))
@@ -191,14 +192,15 @@ def test_a_sweep_never_cuts_a_huge_page_wherever_it_must_stop(pages):
 
 def test_a_huge_page_counts_as_whole_where_windows_are_spread():
     scene = Scene(huge_chunks=(0, 1, 2, 3))
-    spread = Windows(scene.memory.mappings(), np.unique(scene.windows.tile // CHUNK * CHUNK).astype(np.uint64), 16)
-    everything = np.arange(len(spread))
-    spread.observe(everything, scene.memory.read_windows(spread.tile))
-    assert spread.stride == 2
-    assert without_cut_huge_pages(spread, everything).tolist() == everything.tolist()
-    cut = without_cut_huge_pages(spread, everything[1:])
-    assert (spread.tile[cut] >= BASE + CHUNK).all()
-    assert len(cut) == np.count_nonzero(spread.tile >= BASE + CHUNK)
+    mappings, chunks = scene.memory.mappings(), np.unique(scene.windows.tile // CHUNK * CHUNK).astype(np.uint64)
+    windows = Windows(mappings, spread(mappings, chunks, 16))
+    everything = np.arange(len(windows))
+    windows.observe(everything, scene.memory.read_windows(windows.tile))
+    assert set(windows.weight.tolist()) == {2}
+    assert without_cut_huge_pages(windows, everything).tolist() == everything.tolist()
+    cut = without_cut_huge_pages(windows, everything[1:])
+    assert (windows.tile[cut] >= BASE + CHUNK).all()
+    assert len(cut) == np.count_nonzero(windows.tile >= BASE + CHUNK)
 
 
 @given(st.sets(st.integers(0, 31)), st.integers(1, 12))
@@ -226,8 +228,8 @@ def test_the_range_of_a_huge_page_is_the_page_whichever_of_its_windows_are_chose
 
 
 def test_ranges_end_where_the_mapping_ends():
-    windows = Windows([Mapping(BASE + PAGE, BASE + 3 * PAGE, "a"), Mapping(BASE + 5 * PAGE, BASE + 6 * PAGE, "b")],
-                      np.array([BASE], np.uint64), 100)
+    mappings = [Mapping(BASE + PAGE, BASE + 3 * PAGE, "a"), Mapping(BASE + 5 * PAGE, BASE + 6 * PAGE, "b")]
+    windows = Windows(mappings, spread(mappings, np.array([BASE], np.uint64), 100))
     assert ranges_of(windows, np.array([0, 1])).tolist() == [[BASE + PAGE, BASE + 3 * PAGE],
                                                             [BASE + 5 * PAGE, BASE + 6 * PAGE]]
 

@@ -7,12 +7,14 @@ import numpy as np
 
 from fakes import BASE, MIB, MS, FakeMemory, watch
 from pagepulse.model.engine import Engine, EngineOptions
+from pagepulse.model.layout import spread
 from pagepulse.model.refused import FEW, MANY, ask_again
 from pagepulse.model.windows import ALL_PAGES, Windows
 
 
 def refused_windows(memory: FakeMemory) -> Windows:
-    windows = Windows(memory.mappings(), np.array([BASE], np.uint64), 100)
+    mappings = memory.mappings()
+    windows = Windows(mappings, spread(mappings, np.array([BASE], np.uint64), 100))
     windows.observe(np.arange(len(windows)), memory.read_windows(windows.tile))
     windows.refused[:] = windows.present
     return windows

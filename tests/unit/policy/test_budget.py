@@ -33,7 +33,7 @@ class Run:
             length_ns = budget.aggregation_ns
             sweep_ns = 0.0
             if sweeps:
-                budget.swept(limits.sweep_pages)
+                budget.swept(limits.sweep_pages, 0)
                 sweep_ns = limits.sweep_pages * (PRICES.page_clear_ns + PRICES.retouch_ns)
             steady_ns = cost(length_ns, limits.probes)
             budget.spent(length_ns, steady_ns, sweep_ns)
