@@ -13,7 +13,7 @@ from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.kernel import layout
 from pagepulse.kernel.maps import parse_maps
 from pagepulse.kernel.pageflags import PageFlags
-from pagepulse.kernel.probes import Probes
+from pagepulse.kernel.probes import NoProbes, Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.syscalls import IOVECS_PER_CALL, MADV_COLD, process_madvise
@@ -32,7 +32,7 @@ class Target:
         probes: What other agents clear is taken from here.
     """
 
-    def __init__(self, process: Process, reader: Reader, probes: Probes) -> None:
+    def __init__(self, process: Process, reader: Reader, probes: Probes | NoProbes) -> None:
         self.process = process
         self._reader = reader
         self._probes = probes
