@@ -60,6 +60,8 @@ class FakeMemory:
         assert size_bytes % CHUNK == 0
         pages = size_bytes // PAGE
         self.present, self.young, self.huge, self.shared, self.taken = (np.zeros(pages, bool) for _ in range(5))
+        self.zero = np.zeros(pages, bool)
+        """Pages that even a clear of all skips."""
         self.touched_ns = np.zeros(pages, np.int64)
         """Of each page: when it was last touched; 0: never."""
         self.times_cleared = np.zeros(pages, np.int64)
@@ -73,9 +75,9 @@ class FakeMemory:
     # --- what tests do to it ---------------------------------------------------------------------------------------
 
     def map(self, address: int, size_bytes: int, name: str = "[anon]", *, populate: bool = True, huge: bool = False,
-            clearable: bool = True) -> None:
+            clearable: bool = True, together: bool = False) -> None:
         """Map a range; populated memory is young, as after its first touch."""
-        self._mappings[address] = Mapping(address, address + size_bytes, name, clearable)
+        self._mappings[address] = Mapping(address, address + size_bytes, name, clearable, together=together)
         if populate:
             self.touch(address, size_bytes // PAGE)
         if huge:
@@ -174,19 +176,29 @@ class FakeMemory:
             return False
         if not all(m.clearable for m in owners):
             return False
+        if any(m.together for m in owners):
+            for m in self._mappings.values():
+                if m.together:
+                    self._clear_pages(self.slice(m.start, (m.end - m.start) // PAGE), self.zero)
+            return True
         chosen = self.slice(start, (end - start) // PAGE)
         for edge in (chosen.start, chosen.stop):
             cut = edge % CHUNK_PAGES and self.huge[edge]
             assert not cut, f"a clear of {start:#x}-{end:#x} would split a huge page"
+        self._clear_pages(chosen, self.shared)
+        return True
+
+    def _clear_pages(self, chosen: slice, skipped: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
         pages = np.arange(chosen.start, chosen.stop)
-        pages = pages[self.present[pages] & ~self.shared[pages]]
+        pages = pages[self.present[pages] & ~skipped[pages]]
         self.young[pages] = False
         self.times_cleared[pages] += 1
-        return True
 
     def unclearable(self, addresses: Addresses, masks: Masks) -> Masks:
         rows = ((addresses - np.uint64(BASE)) // np.uint64(WINDOW)).astype(np.intp)
-        return _packed(self.shared)[rows] & masks
+        together = np.array([any(m.together and m.start < address + WINDOW and address < m.end
+                                 for m in self._mappings.values()) for address in addresses.tolist()], bool)
+        return np.where(together, _packed(self.zero)[rows], _packed(self.shared)[rows]) & masks
 
     def rss_bytes(self) -> int:
         self._check()

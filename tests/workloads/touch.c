@@ -9,15 +9,18 @@
  *     read  NAME FIRST_PAGE COUNT [STEP]    the same, reading
  *     map   NAME:BYTES[:OPTION...]          as --area
  *     unmap NAME
+ *     lock | unlock NAME                    mlock, munlock
+ *     huge  NAME                            ask for huge pages from now on
  *     sleep MS
- *     fork                                  a child that shares all memory (copy on write) and sleeps
+ *     fork  [NAME]                          a child that shares all memory (copy on write) and sleeps; it first reads
+ *                                           all of NAME, so that shared memory is mapped by both
  *     reap                                  end that child
  *     exec  PROGRAM [ARGS...]               become another program; answers before it does
  *     quit                                  as the end of stdin
  *
  * --area NAME:BYTES[:OPTION...]; without an option private anonymous memory of small pages. Options:
  *     thp          aligned to 2 MiB, and huge pages asked for before it is populated
- *     hugetlb      pages of the hugetlb pool
+ *     hugetlb      pages of the hugetlb pool, of 2 MiB; with `giant` of 1 GiB
  *     locked       mlock
  *     shared       MAP_SHARED
  *     file=PATH    of a file, which is made as large as needed; populated by reading. PATH has no colon
@@ -27,16 +30,18 @@
 #include "workload.h"
 
 #include <ctype.h>
+#include <linux/mman.h>
 #include <sys/wait.h>
 
 #define MAX_AREAS 64
+#define GIB (1ULL << 30)
 #define MAX_WORDS 16
 
 struct area {
 	char name[64];
 	volatile char *start;
 	uint64_t bytes;
-	bool thp, hugetlb, locked, shared, lazy;
+	bool thp, hugetlb, giant, locked, shared, lazy;
 	const char *file;
 };
 
@@ -78,6 +83,8 @@ static bool parse_area(char *spec, struct area *area)
 			area->thp = true;
 		else if (strcmp(option, "hugetlb") == 0)
 			area->hugetlb = true;
+		else if (strcmp(option, "giant") == 0)
+			area->hugetlb = area->giant = true;
 		else if (strcmp(option, "locked") == 0)
 			area->locked = true;
 		else if (strcmp(option, "shared") == 0)
@@ -128,10 +135,12 @@ static bool map_memory(struct area *area)
 		if (fd < 0)
 			return fail("cannot open %s: %s", area->file, strerror(errno));
 	} else {
-		flags |= MAP_ANONYMOUS | (area->hugetlb ? MAP_HUGETLB : 0);
+		flags |= MAP_ANONYMOUS | (area->hugetlb ? MAP_HUGETLB : 0) | (area->giant ? 30 << MAP_HUGE_SHIFT : 0);
 	}
 	if (area->hugetlb)
 		area->bytes = (area->bytes + CHUNK - 1) / CHUNK * CHUNK;
+	if (area->giant)
+		area->bytes = (area->bytes + GIB - 1) / GIB * GIB;
 	start = area->thp ? map_aligned(area, flags)
 			  : mmap(NULL, area->bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
 	if (fd >= 0)
@@ -237,20 +246,55 @@ static bool do_unmap(char **words, int count)
 	return true;
 }
 
-static bool do_fork(void)
+static bool do_advise(char **words, int count)
 {
+	struct area *area = count > 1 ? find_area(words[1]) : NULL;
+	int result;
+
+	if (!area)
+		return count > 1 ? false : fail("expected %s NAME", words[0]);
+	if (strcmp(words[0], "huge") == 0)
+		result = madvise((char *)area->start, area->bytes, MADV_HUGEPAGE);
+	else if (strcmp(words[0], "lock") == 0)
+		result = mlock((char *)area->start, area->bytes);
+	else
+		result = munlock((char *)area->start, area->bytes);
+	if (result < 0)
+		return fail("cannot %s %s: %s", words[0], words[1], strerror(errno));
+	say("{\"event\": \"%s\"}", words[0]);
+	return true;
+}
+
+static void be_the_child(const struct area *area, int ready)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (area)
+		access_pages(area, 0, area->bytes / PAGE, 1, false);
+	close(ready);
+	while (true)
+		pause();
+}
+
+static bool do_fork(char **words, int count)
+{
+	struct area *area = NULL;
+	int ready[2];
+	char nothing;
+
 	if (child)
 		return fail("there is a child already");
-	child = fork();
-	if (child < 0) {
+	if (count > 1 && !(area = find_area(words[1])))
+		return false;
+	if (pipe(ready) < 0 || (child = fork()) < 0) {
 		child = 0;
 		return fail("cannot fork: %s", strerror(errno));
 	}
-	if (child == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		while (true)
-			pause();
-	}
+	if (child == 0)
+		be_the_child(area, ready[1]);
+	close(ready[1]);
+	while (read(ready[0], &nothing, 1) > 0) /* until the child closes its end */
+		;
+	close(ready[0]);
 	say("{\"event\": \"fork\", \"pid\": %d}", child);
 	return true;
 }
@@ -284,9 +328,11 @@ static bool obey(char **words, int count)
 	if (strcmp(words[0], "unmap") == 0)
 		return do_unmap(words, count);
 	if (strcmp(words[0], "fork") == 0)
-		return do_fork();
+		return do_fork(words, count);
 	if (strcmp(words[0], "reap") == 0)
 		return do_reap();
+	if (strcmp(words[0], "lock") == 0 || strcmp(words[0], "unlock") == 0 || strcmp(words[0], "huge") == 0)
+		return do_advise(words, count);
 	if (strcmp(words[0], "exec") == 0)
 		return do_exec(words, count);
 	if (strcmp(words[0], "sleep") == 0 && count == 2) {

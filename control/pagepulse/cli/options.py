@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pagepulse.errors import UsageError
+from pagepulse.model.clearing import AUTO, WAYS
 from pagepulse.monitor import MonitorOptions
 from pagepulse.units import parse_share, parse_time_ns
 
@@ -49,6 +50,11 @@ def add_monitoring(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-regions", type=int, metavar="N", default=defaults.max_regions, help="(default: 1000)")
     group.add_argument("--budget", type=unit(parse_share), metavar="SHARE", default=defaults.budget,
                        help="share of one CPU that monitoring may cost, the target's part included (default: 1%%)")
+    group.add_argument("--clear", choices=WAYS, default=AUTO,
+                       help="how accessed bits are cleared: cold (MADV_COLD: any pages but those that several "
+                            "processes map), refs (/proc/PID/clear_refs: all of the process at once, intervals of "
+                            "a second or more), or auto: cold, then refs for memory with a file behind it, once most "
+                            "of the target turns out to be shared (default: auto)")
 
 
 def monitor_options(args: argparse.Namespace) -> MonitorOptions:
@@ -69,4 +75,4 @@ def monitor_options(args: argparse.Namespace) -> MonitorOptions:
     if args.duration is not None and args.duration <= 0:
         raise UsageError("--duration must be above 0")
     return MonitorOptions(args.sample, aggregation_ns, args.update, args.min_regions, args.max_regions, args.budget,
-                          args.duration, pinned=args.aggregate is not None)
+                          args.duration, args.clear, pinned=args.aggregate is not None)

@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pagepulse.capture import Recorder, check_new
 from pagepulse.cli.options import add_monitoring, add_target
 from pagepulse.cli.session import Session, refuse_silence, session
 from pagepulse.kernel.host import facts, require
+from pagepulse.report.words import CLEARED_TOGETHER
 from pagepulse.units import format_size
 
 
@@ -40,10 +42,10 @@ class Record:
         require(facts())  # first: without privileges nothing else matters
         check_new(args.output, force=args.force)
         with session(args) as running, Recorder(args.output, _header(running), force=args.force) as recorder:
-            running.monitor.on_event = recorder.event
+            running.monitor.on_event = partial(_record_event, recorder)
             for snapshot in running.monitor.snapshots(running.waiter):
                 recorder.write(snapshot)
-            summary = running.monitor.totals.summary()
+            summary = running.monitor.totals.summary() | {"clearing": running.monitor.clearing()}
             recorder.close(summary)
             refuse_silence(running)
             if args.json:
@@ -51,6 +53,13 @@ class Record:
             else:
                 print(_in_words(summary, recorder), file=sys.stderr)
         return running.exit_status
+
+
+def _record_event(recorder: Recorder, kind: str, data: dict[str, Any]) -> None:
+    recorder.event(kind, data)
+    if kind == "clear":
+        print("pagepulse: most of the target is shared with other processes, which MADV_COLD does not clear:\n"
+              f"  {CLEARED_TOGETHER}", file=sys.stderr)
 
 
 def _header(running: Session) -> dict[str, Any]:
@@ -62,9 +71,13 @@ def _header(running: Session) -> dict[str, Any]:
 
 def _in_words(summary: dict[str, Any], recorder: Recorder) -> str:
     lost = f"; {summary['dropped']} reads lost" if summary["dropped"] else ""
+    clearing = summary["clearing"]
+    together = "" if clearing["how"] == "cold" else (
+        f"{clearing['clears']} clears by clear_refs held the target's mmap lock for "
+        f"{clearing['longest_clear_us'] / 1000:.1f} ms at most\n")
     return (f"{summary['snapshots']} snapshots in {summary['duration_s']:.1f} s to {recorder.path} "
             f"({format_size(recorder.size_bytes)}); cost {summary['cpu_percent']:.2f} % of a CPU, "
-            f"and the target {summary['target_tax_percent']:.2f} %{lost}\n"
+            f"and the target {summary['target_tax_percent']:.2f} %{lost}\n{together}"
             f"next: pagepulse report heatmap {recorder.path}")
 
 

@@ -14,10 +14,12 @@ from typing import Any
 
 from pagepulse.capture import Recording
 from pagepulse.errors import PagepulseError, UsageError
+from pagepulse.model.clearing import COLD, REFS
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.report.folding import fold
 from pagepulse.report.heat import Heat, heat
 from pagepulse.report.overview import Overview, overview
+from pagepulse.report.words import CLEARED_TOGETHER, wrapped
 
 PICTURE_SUFFIXES = (".png", ".svg", ".html")
 _PICTURE_CELLS, _PICTURE_ROWS = 480, 800
@@ -82,6 +84,22 @@ def _check_output(args: argparse.Namespace) -> None:
         raise UsageError("--json and -o contradict each other", hint="give one of them")
 
 
+def _clearing(recording: Recording) -> dict[str, Any]:
+    """How accessed bits were cleared: for JSON."""
+    options = recording.header.get("options")
+    if isinstance(options, dict) and options.get("clear") == REFS:
+        return {"clearing": {"how": REFS, "what": "all"}}
+    switches = [event.data for event in recording.events() if event.kind == "clear"]
+    return {"clearing": {"how": REFS, "what": "memory with a file"} if switches else {"how": COLD}}
+
+
+def _print_clearing(recording: Recording) -> None:
+    """Under a text: what limits all of its numbers, if anything does."""
+    clearing = _clearing(recording)["clearing"]
+    if clearing["how"] == REFS:
+        _print(wrapped([f"{clearing['what']} was {CLEARED_TOGETHER}"], _terminal_width()))
+
+
 def _regions(recording: Recording, args: argparse.Namespace) -> None:
     from pagepulse.report.regions import regions_json, regions_text  # noqa: PLC0415 each report loads its own
     origin_ns = next(recording.snapshots()).start_ns
@@ -90,24 +108,27 @@ def _regions(recording: Recording, args: argparse.Namespace) -> None:
         sys.stdout.writelines(regions_json(snapshots))
     else:
         _print(regions_text(snapshots, origin_ns, _terminal_width()))
+        _print_clearing(recording)
 
 
 def _wss(recording: Recording, args: argparse.Namespace) -> None:
     from pagepulse.report.totals import wss_json, wss_text  # noqa: PLC0415
     summed = overview(recording.snapshots())
     if args.json:
-        _print_json(wss_json(summed))
+        _print_json(wss_json(summed) | _clearing(recording))
     else:
         _print(wss_text(summed, _terminal_width()))
+        _print_clearing(recording)
 
 
 def _idle(recording: Recording, args: argparse.Namespace) -> None:
     from pagepulse.report.totals import idle_json, idle_text  # noqa: PLC0415
     newest = recording.last()
     if args.json:
-        _print_json(idle_json(newest))
+        _print_json(idle_json(newest) | _clearing(recording))
     else:
         _print(idle_text(newest, newest.end_ns - next(recording.snapshots()).start_ns, _terminal_width()))
+        _print_clearing(recording)
 
 
 def _heatmap(recording: Recording, args: argparse.Namespace) -> None:
@@ -133,7 +154,6 @@ def _print_heat(recording: Recording, summed: Overview, args: argparse.Namespace
 
     from pagepulse.report.heat_text import heat_text, time_columns  # noqa: PLC0415
     from pagepulse.report.totals import costs_text  # noqa: PLC0415
-    from pagepulse.report.words import wrapped  # noqa: PLC0415
     width, lines = args.width or _terminal_width(), args.height or _TEXT_LINES
     drawn = _heat(recording, summed, cells=lines, rows=time_columns(width), max_groups=max(lines // 2, 1))
     console = Console(width=width, highlight=False, markup=False, soft_wrap=True)
@@ -141,6 +161,7 @@ def _print_heat(recording: Recording, summed: Overview, args: argparse.Namespace
         console.print(line)
     for words in wrapped(costs_text(summed), width):
         console.print(words)
+    _print_clearing(recording)
 
 
 def _write_picture(recording: Recording, summed: Overview, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,16 @@ from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.kernel import layout
 from pagepulse.kernel.maps import parse_maps
 from pagepulse.kernel.pageflags import PageFlags
-from pagepulse.kernel.probes import NoProbes, Probes
+from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
+from pagepulse.kernel.refs import ClearRefs
 from pagepulse.kernel.syscalls import IOVECS_PER_CALL, MADV_COLD, process_madvise
-from pagepulse.model.memory import CHUNK, PAGE, Addresses, ClearResult, Mapping, Masks, PageBits, WindowRead
+from pagepulse.model.clearing import COLD, REFS
+from pagepulse.model.memory import CHUNK, PAGE, WINDOW, Addresses, ClearResult, Mapping, Masks, PageBits, WindowRead
 
 _GIB = 1 << 30
+_ASK_AGAIN_NS = 10_000_000_000  # a lock may be gone by then
 _EXIT_S = 1.0  # an exiting process loses its memory first, and is dead a moment later
 
 
@@ -30,18 +34,23 @@ class Target:
         process: The process; the caller closes it.
         reader: The reader.
         probes: What other agents clear is taken from here.
+        clear: One of `model.clearing.WAYS`; with any but REFS, MADV_COLD until `clear_shared_together`.
     """
 
-    def __init__(self, process: Process, reader: Reader, probes: Probes | NoProbes) -> None:
+    def __init__(self, process: Process, reader: Reader, probes: Probes, clear: str = COLD) -> None:
         self.process = process
         self._reader = reader
         self._probes = probes
         self.identity = reader.identity(process.pidfd)
         probes.watch(self.identity)
         self._flags = _page_flags(process)
-        self._refused: set[tuple[int, str]] = set()  # mappings that refused MADV_COLD: locked, or hugetlb on a file
+        self.refs = ClearRefs(process.pid, with_file_only=False) if clear == REFS else None
+        # Mappings that refused MADV_COLD (locked, or hugetlb on a file), and when to ask them again.
+        self._refused: dict[tuple[int, str], int] = {}
         self._maps_text = ""
         self._mappings: list[Mapping] = []
+        self.cleared: list[Mapping] = []
+        """The same, with how they are cleared."""
         self._taken: dict[int, int] = {}
 
     def now_ns(self) -> int:
@@ -55,12 +64,25 @@ class Target:
             raise TargetGone(f"process {self.process.pid} has exited")
         if text != self._maps_text:
             self._maps_text, self._mappings = text, parse_maps(text)
-            self._refused &= {(m.start, m.name) for m in self._mappings}
-        if not self._refused:
-            return self._mappings
-        return [Mapping(m.start, m.end, m.name, m.clearable and (m.start, m.name) not in self._refused,
-                        m.anonymous)
-                for m in self._mappings]
+            there = {(m.start, m.name) for m in self._mappings}
+            self._refused = {key: due_ns for key, due_ns in self._refused.items() if key in there}
+        self._ask_refused_again()
+        self.cleared = self._mappings
+        if self._refused or self.refs is not None:
+            self.cleared = [self._as_cleared(mapping) for mapping in self._mappings]
+        return self.cleared
+
+    def _as_cleared(self, mapping: Mapping) -> Mapping:
+        """The mapping, with how it is cleared now."""
+        if self.refs is not None and mapping.clearable and not (self.refs.with_file_only and mapping.anonymous):
+            return replace(mapping, together=True)
+        is_refused = (mapping.start, mapping.name) in self._refused
+        return replace(mapping, clearable=False) if is_refused and mapping.clearable else mapping
+
+    def clear_shared_together(self) -> None:
+        """From now on, clear all memory that has a file behind it by clear_refs: pages that others map, too."""
+        self.refs = ClearRefs(self.process.pid, with_file_only=True)
+        self._refused.clear()
 
     def populated(self, spans: Addresses) -> Addresses:
         """Chunks of these ranges that have a page table or a huge page: a read of one table for each GiB."""
@@ -109,7 +131,27 @@ class Target:
         return PageBits(start, *(np.concatenate(columns)[chosen] for columns in zip(*parts, strict=True)))
 
     def clear(self, ranges: Addresses) -> ClearResult:
-        """Clear accessed bits by MADV_COLD. A range that the kernel refuses is skipped, and its mapping remembered."""
+        """Clear accessed bits: by MADV_COLD or, where the mapping is cleared so, with all others of its kind."""
+        apart = self._is_apart(ranges[:, 0])
+        result = self._clear_cold(ranges[apart])
+        if self.refs is not None and not apart.all():
+            self.refs.clear()
+            result = result._replace(calls=result.calls + 1)
+        return result
+
+    def _is_apart(self, addresses: Addresses) -> npt.NDArray[np.bool_]:
+        """Which of these can be cleared by themselves."""
+        if self.refs is None or not self.cleared:
+            return np.ones(len(addresses), bool)
+        starts = np.array([m.start for m in self.cleared], np.uint64)
+        together = np.array([m.together for m in self.cleared], bool)
+        # A window begins at or before the mapping that its pages are in.
+        owner = np.searchsorted(starts, addresses + np.uint64(WINDOW - 1), side="right") - 1
+        apart: npt.NDArray[np.bool_] = ~together[np.maximum(owner, 0)]
+        return apart
+
+    def _clear_cold(self, ranges: Addresses) -> ClearResult:
+        """A range that the kernel refuses is skipped, and its mapping remembered."""
         calls = refused = 0
         iovecs = np.column_stack((ranges[:, 0], ranges[:, 1] - ranges[:, 0]))
         while len(iovecs):
@@ -137,11 +179,26 @@ class Target:
     def _remember_refusal(self, address: int) -> None:
         owner = next((m for m in self._mappings if m.start <= address < m.end), None)
         if owner is not None:
-            self._refused.add((owner.start, owner.name))
+            self._refused[owner.start, owner.name] = self.now_ns() + _ASK_AGAIN_NS
+
+    def _ask_refused_again(self) -> None:
+        """A lock may be gone. The question is a clear of the mapping's first pages, of which nothing was known."""
+        due = {key for key, due_ns in self._refused.items() if due_ns <= self.now_ns()}
+        for mapping in [m for m in self._mappings if (m.start, m.name) in due]:
+            # As far as a whole huge page may reach: a part would split it.
+            size = min(mapping.end, mapping.start // CHUNK * CHUNK + CHUNK) - mapping.start
+            del self._refused[mapping.start, mapping.name]
+            self._clear_cold(np.array([[mapping.start, mapping.start + size]], np.uint64))
 
     def unclearable(self, addresses: Addresses, masks: Masks) -> Masks:
         """Of the pages that were young right after a clear, those that the kernel skipped."""
-        return self._flags.skipped(addresses, masks)
+        apart = self._is_apart(addresses)
+        if apart.all():
+            return self._flags.skipped(addresses, masks)
+        skipped = np.zeros_like(masks)
+        skipped[apart] = self._flags.skipped(addresses[apart], masks[apart])
+        skipped[~apart] = self._flags.zero_pages(addresses[~apart], masks[~apart])
+        return skipped
 
     def check_identity(self) -> None:
         """Make sure, before something is done to it, that the target is still the program that was watched.
@@ -163,6 +220,8 @@ class Target:
     def close(self) -> None:
         """Let go of the target; it goes on."""
         self._flags.close()
+        if self.refs is not None:
+            self.refs.close()
 
 
 def _page_flags(process: Process) -> PageFlags:

@@ -23,13 +23,13 @@ from pagepulse.model import regions as region_model
 from pagepulse.model.estimate import Estimate, estimate, watch_time_ns
 from pagepulse.model.layout import NO_CHUNKS, among, spread
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
+from pagepulse.model.patrol import Patrol
 from pagepulse.model.placement import Placement
 from pagepulse.model.plan import (
     choose_probes,
     choose_sweep,
     nearest_watched,
     pages_of,
-    patrol_order,
     ranges_of,
     slices_of,
     without_cut_huge_pages,
@@ -82,9 +82,7 @@ class Engine:
         self._owner: Indices = np.empty(0, np.intp)
         self._scale = np.empty(0)
         self._swept_ns = np.empty(0, np.int64)
-        self._patrol_order: Indices = np.empty(0, np.intp)
-        self._patrol_position = 0
-        self._hinted: Addresses = np.empty(0, np.uint64)
+        self._rounds = Patrol(self.windows, self._rng)
         self._probe = Probe.none()
         self._woken = np.zeros((2, 0))  # of each region: watched pages that woke; time for which they were watched
         self._begun_ns = memory.now_ns()
@@ -133,8 +131,7 @@ class Engine:
             swept[same] = self._swept_ns[position[same]]
         self._swept_ns = swept
         self._set_regions(self.regions)
-        self._patrol_order = patrol_order(self.windows, self._rng)
-        self._patrol_position = 0
+        self._rounds = Patrol(self.windows, self._rng)
         self._probe = Probe.none()
         self._read(np.flatnonzero(self.windows.read_ns == 0))
 
@@ -195,7 +192,7 @@ class Engine:
         Returns:
             Whether any of them lies where no memory was known yet: it is time for an update.
         """
-        self._hinted = addresses
+        self._rounds.hinted = addresses
         chunks = addresses // np.uint64(CHUNK) * np.uint64(CHUNK)
         return len(among(chunks, self._placement.chunks)) < len(chunks)
 
@@ -221,6 +218,7 @@ class Engine:
         ended_ns = self.memory.now_ns()
         self.tick()
         self._learn_from_probe(self.memory.now_ns())
+        self._read_back_along()
         self._patrol(patrol, ended_ns)
         now_ns = self.memory.now_ns()
         result = self._estimate(now_ns)
@@ -252,6 +250,7 @@ class Engine:
     def _start_probe(self, chosen: Indices) -> Probe:
         if not len(chosen):
             return Probe.none()
+        along = self._read_along(chosen)
         before = self._read(chosen)
         self._count_wakes(before)
         dirty = before.young & ~self.windows.refused[before.windows]
@@ -263,9 +262,9 @@ class Engine:
         after = self._read(chosen)
         if after.lost:
             dirty = dirty[np.isin(chosen, after.windows)]
-        return self._judge_clear(after, dirty)
+        return self._judge_clear(after, dirty, along)
 
-    def _judge_clear(self, after: Observation, dirty: npt.NDArray[np.uint64]) -> Probe:
+    def _judge_clear(self, after: Observation, dirty: npt.NDArray[np.uint64], along: Indices) -> Probe:
         """What is young right after the clear was skipped by the kernel, or was touched again at once: ask which."""
         chosen, windows = after.windows, self.windows
         still = dirty & after.young
@@ -275,7 +274,7 @@ class Engine:
             refused[asked] = self.memory.unclearable(windows.tile[chosen[asked]], still[asked])
         windows.refused[chosen] |= refused
         windows.known[chosen] |= still & ~refused
-        return Probe(chosen, windows.tile[chosen], dirty & ~refused, still & ~refused, self.memory.now_ns())
+        return Probe(chosen, windows.tile[chosen], dirty & ~refused, still & ~refused, self.memory.now_ns(), along)
 
     def _learn_from_probe(self, now_ns: int) -> None:
         probe = self._probe
@@ -296,10 +295,32 @@ class Engine:
                           np.full(len(weight), _NEWER))
         self.windows.bounded[probe.windows] = False
 
+    def _read_along(self, chosen: Indices) -> Indices:
+        """What will be cleared along with these: its trace goes, too."""
+        if not self.windows.together[chosen].any():
+            return np.empty(0, np.intp)
+        along = np.setdiff1d(np.flatnonzero(self.windows.together), chosen, assume_unique=True)
+        self._count_wakes(self._read(along))
+        return along
+
+    def _read_back_along(self) -> None:
+        """Of pages that were cleared along with the probes: which stayed clear, and which were touched again."""
+        along, windows, before = self._probe.along, self.windows, self.windows.dirty()
+        if not len(along):
+            return
+        since_ns = windows.read_ns.copy()
+        seen = self._read(along)
+        self._count_wakes(seen)
+        index = seen.windows
+        cleared, again = popcount(before[index]), popcount(before[index] & seen.young)
+        windows.known[index] |= windows.present[index]
+        self.work.pages_retouched += round(float((again * windows.weight[index]).sum()))
+        windows.book_wakes(index, cleared, again, watch_time_ns(cleared, again, seen.taken_ns - since_ns[index]))
+
     # --- patrol ----------------------------------------------------------------------------------------------------
 
     def _patrol(self, count: int, since_ns: int) -> None:
-        chosen = self._next_on_patrol(count, since_ns)
+        chosen = self._rounds.next(count, since_ns)
         if not len(chosen):
             return
         seen = self._read(chosen)
@@ -310,25 +331,6 @@ class Engine:
         neighbours = nearest_watched(self.windows, woke, chosen, _WAKE_READS)
         if len(neighbours):
             self._count_wakes(self._read(neighbours))
-
-    def _next_on_patrol(self, count: int, since_ns: int) -> Indices:
-        windows, order = self.windows, self._patrol_order
-        if not len(order):
-            return order
-        count = min(count, len(order))
-        stop = self._patrol_position + count
-        turn = order[self._patrol_position : stop]
-        if stop > len(order):
-            turn = np.concatenate((turn, order[: stop - len(order)]))
-        self._patrol_position = stop % len(order)
-        if len(self._hinted):
-            hinted = np.searchsorted(windows.tile, self._hinted)
-            turn = np.union1d(turn, hinted[hinted < len(windows)])
-            self._hinted = np.empty(0, np.uint64)
-        # All pages dirty: nothing to see before the next clear. The probes were just read.
-        useful = (windows.watched[turn] != 0) | (windows.present[turn] != windows.mask[turn])
-        due: Indices = turn[useful & (windows.read_ns[turn] < since_ns)]
-        return due
 
     def _count_wakes(self, seen: Observation) -> None:
         """Book the watched pages that were touched, and the time for which others were not."""

@@ -39,6 +39,8 @@ class Mapping:
     clearable: bool = True
     """False: locked, hugetlb or device memory. MADV_COLD is refused there; it is read, never cleared."""
     anonymous: bool = True
+    together: bool = False
+    """Cleared only together with all others of which this is true (clear_refs): a clear of one takes all traces."""
 
 
 class WindowRead(NamedTuple):
@@ -69,7 +71,7 @@ class ClearResult(NamedTuple):
     """What became of one request to clear accessed bits."""
 
     calls: int
-    """process_madvise calls made."""
+    """System calls made."""
     refused: int
     """Ranges that the kernel refused outright (unmapped, locked, hugetlb)."""
 
@@ -101,7 +103,10 @@ class Memory(Protocol):
         ...
 
     def clear(self, ranges: Addresses) -> ClearResult:
-        """Clear the accessed bits of these ranges, shape (n, 2): start and end. Read back to see the effect."""
+        """Clear the accessed bits of these ranges, shape (n, 2): start and end. Read back to see the effect.
+
+        Where one of them lies in a mapping that is cleared `together`, all such mappings are cleared, as a whole.
+        """
         ...
 
     def unclearable(self, addresses: Addresses, masks: Masks) -> Masks:

@@ -146,7 +146,7 @@ def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Coun
         range_pages: What a range costs beside its pages, in pages.
     """
     idle = (regions["trials"] >= _IDLE_TRIALS) & (regions["hits"] <= IDLE_BELOW * regions["trials"])
-    dirty = (windows.dirty() != 0) & windows.clearable
+    dirty = (windows.dirty() != 0) & windows.clearable & ~windows.together  # these are cleared with any probe of them
     ready = dirty & ((swept_ns == 0) | (now_ns - swept_ns >= SWEEP_AGAIN_NS))
     unknown = np.flatnonzero(ready & (windows.unknown() != 0))
     # An idle region's probes found nothing: its dirty pages are swept however recently they were.

@@ -41,6 +41,8 @@ class Probe:
     early: Masks
     """Of those: touched again before the clear could be read back; they count at the first read."""
     begun_ns: int
+    along: Indices = field(default_factory=lambda: np.empty(0, np.intp))
+    """Windows that were cleared along with its own, and are read back when it ends."""
     reads: list[WindowRead] = field(default_factory=list)
     """One for each tick; not empty from the first tick on."""
 

@@ -120,6 +120,7 @@ class Windows:
         """One past the last byte that belongs to the mapping."""
         self.mask: Masks = _page_masks(self.tile, self.first, self.last)
         self.clearable = np.array([m.clearable for m in mappings], bool)[self.mapping]
+        self.together = np.array([m.together for m in mappings], bool)[self.mapping]
         for name, kind in _STATE.items():
             setattr(self, name, np.zeros(len(self.tile), kind))
 
@@ -134,6 +135,7 @@ class Windows:
         same = (old.first[position] == self.first) & (old.mask[position] == self.mask)
         for name in _STATE:
             getattr(self, name)[same] = getattr(old, name)[position[same]]
+        self.refused[self.together] = 0  # whatever another way to clear could not do
         self._refuse_unclearable(np.arange(len(self)))
 
     def _refuse_unclearable(self, index: Indices) -> None:

@@ -14,7 +14,7 @@ _USE = 0.85  # of the budget, so that a bad second stays inside
 _HYSTERESIS = 0.15  # changes of the interval smaller than this are left alone
 _SMOOTHING = 0.2  # weight of the newest interval in the running mean
 _STEP = 1.5  # the interval changes by at most this factor at once
-_LONGEST_NS = 10_000_000_000
+_LONGEST_NS, _LONGEST_WHOLE_NS = 10_000_000_000, 60_000_000_000
 _SWEEP_SHARE, _SWEEP_SHARE_IN_DEBT = 0.25, 0.05  # of the budget, once the target is known
 _FIRST_SWEEP_NS = 300_000_000  # getting to know a target: 16 GiB at 62 ns a page, and some time to look
 _FIRST_SWEEP_SHARE = 0.1  # of a CPU, until then
@@ -41,6 +41,7 @@ class Budget:
         self._share = share
         self._shortest_ns = aggregation_ns
         self._prices = prices
+        self._longest_ns = _LONGEST_NS
         self._pinned = pinned
         self.aggregation_ns = aggregation_ns
         self._probes = float(_USUAL_PROBES)
@@ -51,6 +52,17 @@ class Budget:
         self._range_pages = prices.range_clear_ns / prices.page_clear_ns
         self._allowed_pages = 0.0
         self._first_sweep_pages = _FIRST_SWEEP_NS / prices.page_clear_ns
+
+    def at_least(self, shortest_ns: int) -> None:
+        """Each interval clears the target as a whole from now on: give it time to show, and longer where that is dear.
+
+        Args:
+            shortest_ns: Aggregation interval, unless the user pinned another.
+        """
+        self._longest_ns = _LONGEST_WHOLE_NS
+        if not self._pinned:
+            self._shortest_ns = max(self._shortest_ns, shortest_ns)
+            self.aggregation_ns = max(self.aggregation_ns, shortest_ns)
 
     def limits(self, windows: int) -> Limits:
         """What the next aggregation interval may do.
@@ -99,7 +111,7 @@ class Budget:
         self._start_debt_ns -= repaid_ns
         free = _USE * self._share - self._sweep_share - self._debt_ns / _REPAY_NS - repaid_ns / duration_ns
         free = max(free, _FREE_AT_LEAST * self._share)
-        wanted_ns = min(self._cost_ns / free, _LONGEST_NS)
+        wanted_ns = min(self._cost_ns / free, self._longest_ns)
         if self._pinned:
             self._adapt_probes(wanted_ns / self.aggregation_ns)
             return

@@ -116,3 +116,22 @@ def test_the_width_follows_the_terminal(recording, capsys, monkeypatch):
     for kind in ("heatmap", "wss", "idle"):
         main(["report", kind, str(recording)])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 40
+
+
+@pytest.mark.parametrize(("options", "switches", "expected"), [
+    ({"clear": "auto"}, 0, {"how": "cold"}), ({"clear": "auto"}, 1, {"how": "refs", "what": "memory with a file"}),
+    ({"clear": "refs"}, 0, {"how": "refs", "what": "all"}), ("damaged", 0, {"how": "cold"})])
+def test_every_report_says_if_accessed_bits_were_cleared_all_at_once(tmp_path, capsys, options, switches, expected):
+    path = tmp_path / "r.pulse"
+    with Recorder(path, {"options": options}) as recorder:
+        for _ in range(switches):
+            recorder.event("clear", {"how": "refs"})
+        for one in series([0, 1, 0], [.1, 1, 0]):
+            recorder.write(one)
+        recorder.close({})
+    for kind in ("wss", "idle"):
+        main(["report", kind, "--json", str(path)])
+        assert json.loads(capsys.readouterr().out)["clearing"] == expected
+    for kind in ("regions", "heatmap", "wss", "idle"):
+        main(["report", kind, str(path)])
+        assert ("clear_refs" in capsys.readouterr().out) == (expected["how"] == "refs")

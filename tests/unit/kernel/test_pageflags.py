@@ -77,3 +77,11 @@ def test_bits_are_those_of_the_kernels_documentation():
     assert pageflags._EXCLUSIVE == EXCLUSIVE
     assert (pageflags._LRU, pageflags._COMPOUND_TAIL, pageflags._HUGETLB, pageflags._UNEVICTABLE, pageflags._THP) == (
         LRU, TAIL, HUGETLB, UNEVICTABLE, THP)
+
+
+def test_a_clear_of_all_skips_the_zero_page_and_nothing_else(flags):
+    set_frame(flags, 8, LRU | 1 << 24)
+    set_page(flags, 9, PRESENT | 10)  # shared
+    set_frame(flags, 12, UNEVICTABLE)
+    assert flags.zero_pages(np.array([WINDOW_ADDRESS], np.uint64), np.array([0xFFFF], np.uint64)).tolist() == [1 << 7]
+    assert flags.zero_pages(np.array([WINDOW_ADDRESS], np.uint64), np.array([1 << 3], np.uint64)).tolist() == [0]

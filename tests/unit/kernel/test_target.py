@@ -311,3 +311,67 @@ def test_populated_reads_each_gib_once_however_many_spans_lie_in_it(watched):
                               TableCopy(BASE + GIB, table, np.array([TABLE], np.uint64))]
     found = watched.populated(spans((0, 1), (2, 4), (511, 513)))
     assert found.tolist() == [BASE, BASE + 3 * CHUNK, BASE + 511 * CHUNK, BASE + GIB]
+
+
+# --- clear_refs ----------------------------------------------------------------------------------------------------
+
+WITH_FILE = MAPS.replace("00:00 0 [anon:locked]", "00:01 77 /dev/zero (deleted)")
+
+
+class FakeRefs:
+    """/proc/PID/clear_refs."""
+
+    def __init__(self, _pid: int, *, with_file_only: bool) -> None:
+        self.with_file_only = with_file_only
+        self.calls = 0
+
+    def clear(self) -> None:
+        self.calls += 1
+
+
+@pytest.fixture(name="shared")
+def _shared(watched: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(target, "ClearRefs", FakeRefs)
+    watched.process.maps_text = lambda: WITH_FILE
+    watched.clear_shared_together()
+    watched.mappings()
+    return watched
+
+
+def test_memory_with_a_file_is_cleared_together_and_anonymous_memory_by_itself(shared, kernel):
+    assert [(m.name, m.together) for m in shared.mappings()] == [("[heap]", False), ("/dev/zero (deleted)", True)]
+    assert shared.clear(np.concatenate((ranges(3), ranges(2, start=BASE + CHUNK)))) == (2, 0)
+    assert sent(kernel) == [(BASE + n * 2 * WINDOW, WINDOW) for n in range(3)]
+    assert shared.refs.calls == 1
+    assert shared.refs.with_file_only
+
+
+def test_a_clear_of_anonymous_memory_alone_leaves_all_else_as_it_is(shared, kernel):
+    shared.clear(ranges(3))
+    assert shared.refs.calls == 0
+
+
+def test_a_locked_mapping_is_cleared_together_with_the_others(watched, kernel, monkeypatch):
+    kernel.refused[BASE + CHUNK] = errno.EINVAL
+    watched.clear(ranges(1, start=BASE + CHUNK))
+    monkeypatch.setattr(target, "ClearRefs", FakeRefs)
+    watched.process.maps_text = lambda: WITH_FILE
+    watched.clear_shared_together()
+    assert all(m.clearable for m in watched.mappings())
+
+
+def test_a_mapping_that_refused_is_asked_again_in_time_and_then_as_far_as_a_huge_page_reaches(watched, kernel,
+                                                                                              monkeypatch):
+    kernel.refused[BASE + CHUNK] = errno.EINVAL
+    watched.clear(ranges(1, start=BASE + CHUNK))
+    now_ns = watched.now_ns()
+    kernel.calls.clear()
+    monkeypatch.setattr(watched, "now_ns", lambda: now_ns + 5_000_000_000)
+    assert not watched.mappings()[1].clearable
+    assert kernel.calls == []
+    monkeypatch.setattr(watched, "now_ns", lambda: now_ns + 11_000_000_000)
+    assert not watched.mappings()[1].clearable  # it is locked still
+    assert kernel.calls == [[(BASE + CHUNK, CHUNK)]]
+    kernel.refused.clear()
+    monkeypatch.setattr(watched, "now_ns", lambda: now_ns + 22_000_000_000)
+    assert watched.mappings()[1].clearable

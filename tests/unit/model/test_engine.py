@@ -440,3 +440,63 @@ def test_pages_paged_out_and_fetched_back_are_counted_as_returned():
     assert engine.take_work().pages_returned == 7
     engine.look_for_returned()
     assert engine.take_work().pages_returned == 0
+
+
+# --- memory that can only be cleared all at once -------------------------------------------------------------------
+
+def shared_pool(*, together: bool) -> FakeMemory:
+    """Two mappings of a database: both are mapped by other processes as well."""
+    memory = FakeMemory(64 * MIB)
+    for start in (BASE, BASE + 32 * MIB):
+        memory.map(start, 32 * MIB, "/dev/zero (deleted)", together=together)
+        memory.share(start, 32 * MIB // PAGE)
+    return memory
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_memory_that_is_cleared_all_at_once_is_known_where_its_pages_alone_cannot_be_cleared(together):
+    memory = shared_pool(together=together)
+    snapshot = last_of(engine_of(memory), memory, lambda: memory.touch(BASE + 7 * MIB, 5 * MIB // PAGE), intervals=60)
+    if together:
+        assert snapshot.unclearable_bytes == snapshot.unknown_bytes == 0
+        assert snapshot.wss_bytes == pytest.approx(5 * MIB, rel=0.03)
+        assert snapshot.idle_bytes[1] == 59 * MIB
+    else:
+        assert snapshot.unclearable_bytes + snapshot.unknown_bytes == 64 * MIB
+        assert snapshot.idle_bytes[0] == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 64 * MIB // PAGE - 65), st.integers(1, 64)), min_size=1, max_size=8),
+       st.integers(0, 3))
+@settings(max_examples=25, deadline=None)
+def test_no_touch_is_taken_for_idleness_however_often_all_is_cleared(touches, seed):
+    """Each interval's clear takes the trace of every page: whatever was touched must have been read before."""
+    memory = shared_pool(together=True)
+    engine = engine_of(memory, seed)
+    for number, _ in enumerate(watch(engine, memory, lambda: None, intervals=3 + len(touches))):
+        if 2 <= number < 2 + len(touches):
+            first, count = touches[number - 2]
+            memory.touch(BASE + first * PAGE, count)
+    since_ns = np.concatenate([engine.windows.idle_since_ns(BASE + offset, BASE + offset + 32 * MIB)
+                               for offset in (0, 32 * MIB)])
+    idle = since_ns != NEVER_IDLE_NS
+    assert (since_ns[idle] >= memory.touched_ns[idle]).all()
+
+
+def test_what_even_a_clear_of_all_skips_is_counted_as_unclearable():
+    memory = shared_pool(together=True)
+    memory.zero[memory.slice(BASE + 3 * MIB, 64)] = True
+    engine = engine_of(memory)
+    snapshot = last_of(engine, memory, intervals=100, probes=64)
+    assert snapshot.unclearable_bytes == 64 * PAGE
+    assert snapshot.wss_bytes == 0
+
+
+def test_memory_of_a_program_s_own_is_cleared_by_itself_beside_what_is_cleared_all_at_once():
+    memory = FakeMemory(64 * MIB)
+    memory.map(BASE, 32 * MIB, "[heap]")
+    memory.map(BASE + 32 * MIB, 32 * MIB, "/dev/zero (deleted)", together=True)
+    engine = engine_of(memory)
+    last_of(engine, memory, intervals=20)
+    assert memory.times_cleared[: 32 * MIB // PAGE].max() == 1
+    assert engine.windows.watched.all()

@@ -185,3 +185,12 @@ def test_a_first_sweep_that_is_not_used_up_ends_after_ten_seconds():
 @pytest.mark.parametrize(("windows", "patrol"), [(0, 128), (4000, 200), (65536, 2048)])
 def test_a_patrol_comes_around_in_two_seconds_within_its_limits(windows, patrol):
     assert budget_of().limits(windows).patrol == patrol
+
+
+@pytest.mark.parametrize(("gib", "pinned"), [(1, False), (16, False), (1, True)])
+def test_where_every_interval_clears_the_whole_target_it_is_a_second_at_least_and_as_long_as_that_is_dear(gib, pinned):
+    budget = Budget(0.01, 100 * MS, PRICES, pinned=pinned)
+    budget.at_least(SECOND)
+    run = Run(budget, lambda _length, _probes: gib * 16 * MS, seconds=600)
+    assert min(run.lengths_ns) >= (100 * MS if pinned else SECOND)
+    assert budget.aggregation_ns == 100 * MS if pinned else sum(run.spent_ns[-5:]) <= 0.01 * sum(run.lengths_ns[-5:])
