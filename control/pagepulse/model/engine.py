@@ -44,7 +44,7 @@ from pagepulse.model.work import Work
 
 _NEWER = 0.1  # weight of older evidence when a window is probed
 _SLICE_WINDOWS = 32  # a sweep is read back each 8 MiB: later, hot pages would be young again
-_RESTRUCTURE_NEWS_NS, _RESTRUCTURE_NS = 200_000_000, 2_000_000_000  # regions are cut and merged this often
+_RESTRUCTURE_NEWS_NS, _RESTRUCTURE_NS = 200_000_000, 4_000_000_000  # regions are cut and merged this often
 _WAKE_READS = 4096  # windows read at once because a neighbour woke
 
 

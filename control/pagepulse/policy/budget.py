@@ -23,7 +23,8 @@ _REPAY_NS = 10_000_000_000  # what was spent too much is saved again over this t
 _REPAY_START_NS = 30_000_000_000  # and the price of getting to know the target over this
 _FREE_AT_LEAST = 0.5  # of the budget
 _PATROL_NS = 2_000_000_000  # a round over all watched windows should take this long
-_PATROL_AT_LEAST, _PATROL_AT_ONCE = 128, 2048  # windows in one interval
+_PATROL_AT_LEAST, _PATROL_AT_ONCE = 128, 4096  # windows in one interval
+_PATROL_SHARE = 0.15  # of the budget
 _FEWEST_PROBES, _USUAL_PROBES, _MOST_PROBES = 2, 64, 128
 
 
@@ -70,14 +71,15 @@ class Budget:
         Args:
             windows: How many windows the target has.
         """
-        patrol = min(max(windows * self.aggregation_ns // _PATROL_NS, _PATROL_AT_LEAST), _PATROL_AT_ONCE)
+        affordable = _PATROL_SHARE * self._share * self.aggregation_ns / self._prices.window_read_ns
+        patrol = int(min(windows * self.aggregation_ns / _PATROL_NS, affordable, _PATROL_AT_ONCE))
         sweep_share = _SWEEP_SHARE_IN_DEBT if self._debt_ns > 0 else _SWEEP_SHARE
         pages = sweep_share * self._share * self.aggregation_ns / self._prices.page_clear_ns
         if self._first_sweep_pages > 0:
             at_once = _FIRST_SWEEP_SHARE * self.aggregation_ns / self._prices.page_clear_ns
             pages = max(pages, min(self._first_sweep_pages, at_once))
         self._allowed_pages = pages
-        return Limits(probes=round(self._probes), patrol=patrol, sweep_pages=int(pages),
+        return Limits(probes=round(self._probes), patrol=max(patrol, _PATROL_AT_LEAST), sweep_pages=int(pages),
                       range_pages=self._range_pages)
 
     def swept(self, pages: int, ranges: int) -> None:
