@@ -6,17 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pagepulse.kernel.actions import Actuator, Effect
+from pagepulse.kernel.actions import ADVICE, Actuator, Effect
 from pagepulse.kernel.usage import cpu_ns
 from pagepulse.model.engine import Engine
 from pagepulse.model.memory import CHUNK
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.monitor import Monitor
 from pagepulse.policy.decide import Candidate, PageState, candidates, cold_runs, due
+from pagepulse.policy.filters import by_page
 from pagepulse.policy.quota import Usage, charged, remaining_bytes
 from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
 
+_APPLIED = {"stat", *ADVICE}
 _PIECE = 128 * CHUNK  # a candidate is read and treated so much at a time: its pages' ages take 512 KiB then
 
 
@@ -94,6 +96,19 @@ class Applier:
         engine: Engine = self._monitor.engine
         bits = self._monitor.target.read_pages(start, end)
         return PageState(bits.start, bits.present, bits.young, bits.huge, engine.windows.idle_since_ns(start, end))
+
+
+def not_applied(scheme: Scheme) -> list[str]:
+    """What a scheme asks for that `Applier` does not do: to be refused, or it would silently do something else."""
+    asked = {
+        f"the action {scheme.action}": scheme.action not in _APPLIED,
+        "goals": bool(scheme.quotas.goals),
+        "watermarks": scheme.watermarks.metric != "none",
+        "guards with values of your own": "guards" in scheme.model_fields_set,
+        "a filter of type cgroup": any(entry.type == "cgroup" for entry in scheme.filters),
+        "a filter that asks page by page, for stat": not scheme.acts and by_page(scheme.filters),
+    }
+    return [what for what, is_asked in asked.items() if is_asked]
 
 
 def _as_result(scheme: Scheme, effect: Effect) -> SchemeResult:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pagepulse.errors import TargetGone
 from pagepulse.kernel.prices import calibrate
-from pagepulse.kernel.probes import Probes
+from pagepulse.kernel.probes import NoProbes, Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.refs import TLB_NS
@@ -21,6 +21,7 @@ from pagepulse.model.clearing import AUTO, is_mostly_shared
 from pagepulse.model.engine import Engine, EngineOptions
 from pagepulse.model.memory import PAGE
 from pagepulse.model.plan import tick_times_ns
+from pagepulse.model.prices import Prices
 from pagepulse.model.snapshot import Cost, Snapshot
 from pagepulse.model.work import Work
 from pagepulse.policy.budget import Budget
@@ -85,28 +86,31 @@ class Monitor:
         reader: The reader.
         probes: The probes.
         options: How to watch.
+        prices: Of this machine, where they were measured already.
 
     Raises:
         PagepulseError: Its memory cannot be cleared as a whole, and that was asked for.
     """
 
-    def __init__(self, process: Process, reader: Reader, probes: Probes, options: MonitorOptions) -> None:
-        self._process, self._reader, self._probes, self._options = process, reader, probes, options
-        self.prices = calibrate(reader)
-        self._budget = Budget(options.budget, options.aggregation_ns, self.prices, pinned=options.pinned)
+    def __init__(self, process: Process, reader: Reader, probes: Probes | NoProbes, options: MonitorOptions,
+                 prices: Prices | None = None) -> None:
+        self.process, self._reader, self._probes, self._options = process, reader, probes, options
+        self.prices = prices or calibrate(reader)
+        self.budget = Budget(options.budget, options.aggregation_ns, self.prices, pinned=options.pinned)
         self.target, self.engine = self._open()
-        self.totals = Totals(time.monotonic_ns(), cpu_ns(), probes=probes.attached)
+        self.totals = Totals(time.monotonic_ns(), cpu_ns(), probes=list(probes.attached))
         self._update_due_ns = self._updated_ns = self._new_ns = 0
+        self._swept, self._sweep_ns = Work(), 0
         self._cpu_ns = cpu_ns()
         self._lost = probes.lost
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
 
     def _open(self) -> tuple[Target, Engine]:
         options = self._options
-        target = Target(self._process, self._reader, self._probes, options.clear)
+        target = Target(self.process, self._reader, self._probes, options.clear)
         if target.refs is not None:
-            self._budget.at_least(TLB_NS)
-        return target, Engine(self._process.pid, target, EngineOptions(
+            self.budget.at_least(TLB_NS)
+        return target, Engine(self.process.pid, target, EngineOptions(
             options.sampling_ns, options.aggregation_ns, options.min_regions, options.max_regions))
 
     def snapshots(self, waiter: Waiter) -> Iterator[Snapshot]:
@@ -124,7 +128,7 @@ class Monitor:
             except TargetGone as gone:
                 # An exiting process loses its memory first, and is dead a moment later.
                 waiter.wait_until(time.monotonic_ns() + _EXIT_NS)
-                if waiter.is_over or not self._start_over(gone):
+                if waiter.is_over or not self.start_over(gone):
                     break
                 continue
             if snapshot is not None:
@@ -134,11 +138,15 @@ class Monitor:
         """Whether another interval is worth beginning: half of one, or any time at all for the first."""
         if end_ns is None:
             return True
-        least_ns = self._budget.aggregation_ns // 2 if self.totals.snapshots else 0
+        least_ns = self.budget.aggregation_ns // 2 if self.totals.snapshots else 0
         return end_ns - time.monotonic_ns() > least_ns
 
-    def _start_over(self, gone: TargetGone) -> bool:
-        """The target became another program, unless it is gone: nothing that was known holds."""
+    def start_over(self, gone: TargetGone) -> bool:
+        """The target became another program, unless it is gone: nothing that was known holds.
+
+        Returns:
+            Whether it goes on.
+        """
         try:
             target, engine = self._open()
         except (TargetGone, OSError):
@@ -146,30 +154,53 @@ class Monitor:
         self.target.close()
         self.target, self.engine = target, engine
         self._update_due_ns = 0
-        self.on_event("exec", {"pid": self._process.pid, "what": gone.what})
+        self.on_event("exec", {"pid": self.process.pid, "what": gone.what})
         return True
 
     def _interval(self, waiter: Waiter, end_ns: int | None) -> Snapshot | None:
         """One aggregation interval; None if it was cut short."""
-        begun_ns, budget, engine = time.monotonic_ns(), self._budget, self.engine
+        steps = self.interval()
+        while True:
+            try:
+                deadline_ns = next(steps)
+            except StopIteration as over:
+                snapshot: Snapshot = over.value
+                return self.account(snapshot, self._since_last_ns())
+            if not waiter.wait_until(deadline_ns if end_ns is None else min(deadline_ns, end_ns)):
+                return None
+
+    def _since_last_ns(self) -> int:
+        """CPU time of this process since this was last asked."""
+        before_ns, self._cpu_ns = self._cpu_ns, cpu_ns()
+        return self._cpu_ns - before_ns
+
+    def interval(self) -> Generator[int, None, Snapshot]:
+        """One aggregation interval in steps, so that one thread can watch many targets at once.
+
+        Yields:
+            When to go on, by CLOCK_MONOTONIC. Between two steps others may use the reader.
+
+        Returns:
+            The snapshot, for `account` to complete.
+
+        Raises:
+            TargetGone: The target exited or became another program.
+        """
+        begun_ns, budget, engine = time.monotonic_ns(), self.budget, self.engine
         self._update_if_due(begun_ns)
         limits = budget.limits(len(engine.windows))
         before_ns = cpu_ns()
         engine.sweep(limits.sweep_pages, limits.range_pages)
-        swept, sweep_ns = engine.take_work(), cpu_ns() - before_ns + self._new_ns
+        self._swept, self._sweep_ns = engine.take_work(), cpu_ns() - before_ns + self._new_ns
         self._new_ns = 0
-        budget.swept(swept.pages_cleared, swept.ranges_cleared)
+        budget.swept(self._swept.pages_cleared, self._swept.ranges_cleared)
         if engine.begin(limits.probes):
             for after_ns in tick_times_ns(self._options.sampling_ns, budget.aggregation_ns):
-                if not waiter.wait_until(begun_ns + after_ns):
-                    return None
+                yield begun_ns + after_ns
                 engine.tick()
-        finish_ns = begun_ns + budget.aggregation_ns
-        if not waiter.wait_until(finish_ns if end_ns is None else min(finish_ns, end_ns)):
-            return None
+        yield begun_ns + budget.aggregation_ns
         self._take_faults()
-        snapshot = engine.finish(limits.patrol)
-        return self._account(snapshot, swept, sweep_ns)
+        return engine.finish(limits.patrol)
 
     def _update_if_due(self, now_ns: int) -> None:
         if now_ns < self._update_due_ns:
@@ -192,9 +223,9 @@ class Monitor:
             return
         if is_mostly_shared(self.engine.windows, self.target.cleared, self.target.rss_bytes()):
             self.target.clear_shared_together()
-            self._budget.at_least(TLB_NS)
+            self.budget.at_least(TLB_NS)
             self.engine.update()
-            self.on_event("clear", {"pid": self._process.pid, **self.clearing()})
+            self.on_event("clear", {"pid": self.process.pid, **self.clearing()})
 
     def clearing(self) -> dict[str, Any]:
         """How accessed bits are cleared by now, and what clear_refs cost."""
@@ -211,13 +242,18 @@ class Monitor:
             if self.engine.hint(addresses):
                 self._update_due_ns = min(self._update_due_ns, self._updated_ns + self._options.update_ns // 4)
 
-    def _account(self, snapshot: Snapshot, swept: Work, sweep_cpu_ns: int) -> Snapshot:
+    def account(self, snapshot: Snapshot, spent_ns: int) -> Snapshot:
+        """Book what the interval cost; the snapshot with it.
+
+        Args:
+            snapshot: What `interval` returned.
+            spent_ns: CPU time of ours that went into it.
+        """
+        swept, sweep_cpu_ns = self._swept, self._sweep_ns
         work = self.engine.take_work()
         tax_ns, sweep_tax_ns = work.tax_ns(self.prices), swept.tax_ns(self.prices)
         wake_tax_ns = work.wake_tax_ns(self.prices) + swept.wake_tax_ns(self.prices)
-        now_cpu_ns = cpu_ns()
-        spent_ns, self._cpu_ns = now_cpu_ns - self._cpu_ns, now_cpu_ns
-        self._budget.spent(snapshot.end_ns - snapshot.start_ns, spent_ns - sweep_cpu_ns + tax_ns,
+        self.budget.spent(snapshot.end_ns - snapshot.start_ns, spent_ns - sweep_cpu_ns + tax_ns,
                            sweep_cpu_ns + sweep_tax_ns, wake_tax_ns)
         tax_ns += sweep_tax_ns + wake_tax_ns
         totals = self.totals

@@ -147,7 +147,31 @@ def test_a_dry_run_prints_each_call_and_makes_none(watch, schemes, swap):
     assert all("MADV_PAGEOUT" in text for text in calls)
 
 
-@pytest.mark.parametrize("action", ["stat", "cold"])
+def test_what_a_filter_rejects_stays(watch, schemes, swap):
+    with Workload("touch", "--area", "a:16MiB") as touch:
+        start, end = touch.area("a")
+        kept = {"type": "address", "start": hex(start + 4 * MIB), "end": hex(start + 7 * MIB + PAGE)}
+        run("--schemes", schemes(filters=[kept, {"type": "anon", "allow": True}]), pid=touch.pid)
+        found = present(watch, touch.pid, start, end)
+    inside = slice(4 * MIB // PAGE, 7 * MIB // PAGE + 1)
+    assert found[inside].all()
+    found[inside] = False
+    assert not found.any()
+
+
+def test_a_scheme_of_damo_is_applied_as_it_is(watch, swap, tmp_path):
+    pattern = {"sz_bytes": {"min": "4.000 KiB", "max": "max"}, "nr_accesses": {"min": "0 %", "max": "0 %"},
+               "age": {"min": "1 s", "max": "max"}}
+    path = tmp_path / "damo.json"
+    path.write_text(json.dumps([{"action": "pageout", "access_pattern": pattern}]))
+    path.chmod(0o600)
+    with Workload("touch", "--area", "a:16MiB") as touch:
+        summary = run("--schemes", path, pid=touch.pid)
+        assert not present(watch, touch.pid, *touch.area("a")).any()
+    assert [scheme["name"] for scheme in summary["schemes"]] == ["pageout-0"]
+
+
+@pytest.mark.parametrize("action", ["stat", "cold", "lru_deprio"])
 def test_gentle_actions_take_nothing_away(watch, schemes, swap, action):
     with Workload("touch", "--area", "a:13MiB") as touch:
         summary = run("--schemes", schemes(action=action), pid=touch.pid, duration="3s")
@@ -155,7 +179,7 @@ def test_gentle_actions_take_nothing_away(watch, schemes, swap, action):
     (scheme,) = summary["schemes"]
     assert (scheme["name"], scheme["action"]) == ("idle", action)
     assert scheme["applied_bytes"] >= 13 * MIB
-    assert bool(scheme["calls"]) == (action == "cold")
+    assert bool(scheme["calls"]) == (action != "stat")
 
 
 def test_what_comes_back_is_counted(schemes, swap):
@@ -191,6 +215,18 @@ def test_a_scheme_file_that_is_refused_is_refused_before_a_command_is_started(tm
     outcome = pagepulse("run", "--schemes", path, "--", "touch", tmp_path / "trace")
     assert outcome.status == 2
     assert outcome.err.startswith("pagepulse: ")
+    assert words in outcome.err
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"action": "stat", "filters": [{"type": "young"}]}, "page by page"),
+    ({"guards": {"psi": {"enabled": False}}}, "guards"),
+    ({"watermarks": {"metric": "free_memory", "high": "9%", "mid": "5%", "low": "1%"}}, "watermarks"),
+])
+def test_a_scheme_that_asks_for_what_is_not_applied_is_refused_by_name(schemes, tmp_path, changes, words):
+    outcome = pagepulse("run", "--schemes", schemes(**changes), "--", "touch", tmp_path / "trace")
+    assert outcome.status == 2
     assert words in outcome.err
     assert not (tmp_path / "trace").exists()
 

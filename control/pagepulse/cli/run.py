@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pagepulse.apply import Applier
+from pagepulse.apply import Applier, not_applied
 from pagepulse.cli.options import add_monitoring, add_target
 from pagepulse.cli.session import Session, refuse_silence, session
 from pagepulse.errors import TargetGone
 from pagepulse.kernel.host import facts
-from pagepulse.policy.load import load_schemes
+from pagepulse.policy.load import load_document
+from pagepulse.policy.parse import refusal
 from pagepulse.policy.scheme import Scheme
 from pagepulse.units import format_size
 
@@ -38,7 +39,7 @@ class Run:
 
     def run(self, args: argparse.Namespace) -> int:
         """Apply schemes until the end."""
-        schemes = load_schemes(args.schemes)
+        schemes = _schemes(args.schemes)
         _warn_without_swap(schemes)
         with session(args, acts=True) as running:
             rss_before_bytes = running.process.rss_bytes()
@@ -51,6 +52,22 @@ class Run:
             else:
                 print(_in_words(summary))
         return running.exit_status
+
+
+def _schemes(path: Path) -> tuple[Scheme, ...]:
+    """What the file says, all of it to be applied.
+
+    Raises:
+        RefusedFile: The file is not sound, or asks for what is not applied.
+    """
+    document = load_document(path)
+    for note in document.notes:
+        print(f"pagepulse: {path}: {note}", file=sys.stderr)
+    faults = [f"{scheme.name}: expected nothing that run does not apply yet, got {what}"
+              for scheme in document.schemes for what in not_applied(scheme)]
+    if faults:
+        raise refusal(str(path), faults)
+    return document.schemes
 
 
 def _announcer(args: argparse.Namespace) -> Any:

@@ -21,7 +21,7 @@ from pagepulse.kernel.target import Target
 from pagepulse.model.memory import PAGE, Addresses
 from pagepulse.units import format_size
 
-ADVICE = {"cold": MADV_COLD, "pageout": MADV_PAGEOUT}
+ADVICE = {"cold": MADV_COLD, "lru_deprio": MADV_COLD, "pageout": MADV_PAGEOUT}
 """Actions of schemes that are calls -> advice of process_madvise(2)."""
 
 _NAMES = {MADV_COLD: "MADV_COLD", MADV_PAGEOUT: "MADV_PAGEOUT"}

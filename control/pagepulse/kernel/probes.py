@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pagepulse.kernel.program import Programs
 from pagepulse.kernel.reader import Identity
 from pagepulse.kernel.syscalls import HashDrain, open_kprobe, open_raw_tracepoint
@@ -32,6 +34,23 @@ class ProbeState:
     available: bool
     reason: str
     without: str
+
+
+class NoProbes:
+    """What stands for the probes where several targets are watched: the programs look at one process at a time."""
+
+    attached: tuple[str, ...] = ()
+    sees_taken = False
+    lost = 0
+
+    def watch(self, target: Identity) -> None:
+        """Nothing looks."""
+
+    def drain_faults(self) -> tuple[Addresses, Addresses]:
+        """Nothing was seen."""
+        return np.empty(0, np.uint64), np.empty(0, np.uint64)
+
+    drain_taken = drain_faults
 
 
 class Probes:

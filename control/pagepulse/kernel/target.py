@@ -14,7 +14,7 @@ from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.kernel import layout
 from pagepulse.kernel.maps import parse_maps
 from pagepulse.kernel.pageflags import PageFlags
-from pagepulse.kernel.probes import Probes
+from pagepulse.kernel.probes import NoProbes, Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.refs import ClearRefs
@@ -37,7 +37,7 @@ class Target:
         clear: One of `model.clearing.WAYS`; with any but REFS, MADV_COLD until `clear_shared_together`.
     """
 
-    def __init__(self, process: Process, reader: Reader, probes: Probes, clear: str = COLD) -> None:
+    def __init__(self, process: Process, reader: Reader, probes: Probes | NoProbes, clear: str = COLD) -> None:
         self.process = process
         self._reader = reader
         self._probes = probes
