@@ -3,20 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from pagepulse.kernel.actions import ADVICE, Actuator, Effect
+from pagepulse.kernel.system import system_facts
 from pagepulse.kernel.usage import cpu_ns
 from pagepulse.model.engine import Engine
-from pagepulse.model.memory import CHUNK
+from pagepulse.model.memory import CHUNK, PAGE
 from pagepulse.model.snapshot import Snapshot
+from pagepulse.model.system import Evictions
 from pagepulse.monitor import Monitor
-from pagepulse.policy.decide import Candidate, PageState, candidates, cold_runs, due
+from pagepulse.policy.decide import Candidate, PageState, allowed, candidates, cold_runs, due
 from pagepulse.policy.filters import by_page
+from pagepulse.policy.goal_values import read_values
+from pagepulse.policy.goals import Readings, Tuning, tuned, tuning_due
 from pagepulse.policy.quota import Usage, charged, remaining_bytes
 from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
+from pagepulse.policy.watermarks import WatermarkState, watch_due, watched
 
 _APPLIED = {"stat", *ADVICE}
 _PIECE = 128 * CHUNK  # a candidate is read and treated so much at a time: its pages' ages take 512 KiB then
@@ -30,6 +37,13 @@ class _Progress:
     usage: Usage
     result: SchemeResult
     applied_ns: int | None = None
+    marks: WatermarkState = field(default_factory=WatermarkState)
+    tuning: Tuning = field(default_factory=Tuning)
+
+    @property
+    def waits_for(self) -> str:
+        """Why the scheme does nothing now; empty if it may act."""
+        return self.marks.why or self.tuning.why
 
 
 class Applier:
@@ -52,8 +66,13 @@ class Applier:
         """What each scheme did so far."""
         return [progress.result for progress in self._progress]
 
+    @property
+    def waits(self) -> dict[str, str]:
+        """Schemes that do nothing now, because of their watermarks or goals -> why."""
+        return {progress.scheme.name: progress.waits_for for progress in self._progress if progress.waits_for}
+
     def apply(self, snapshot: Snapshot) -> None:
-        """Apply the schemes that are due.
+        """Apply the schemes that are due and need not wait.
 
         Raises:
             TargetGone: The target exited or became another program.
@@ -61,20 +80,42 @@ class Applier:
         for progress in self._progress:
             if due(progress.scheme, progress.applied_ns, snapshot.end_ns):
                 progress.applied_ns = snapshot.end_ns
-                self._apply(progress, snapshot)
+                self._look_at_conditions(progress)
+                if not progress.waits_for:
+                    self._apply(progress, snapshot)
+
+    def _look_at_conditions(self, progress: _Progress) -> None:
+        """Bring watermarks and goals up to date, if the scheme has any and their interval is over."""
+        scheme, now_ns = progress.scheme, self._monitor.target.now_ns()
+        if watch_due(scheme.watermarks, progress.marks, now_ns):
+            progress.marks = watched(scheme.watermarks, progress.marks, system_facts())
+        if tuning_due(scheme, progress.tuning, now_ns):
+            evictions = Evictions(progress.result.applied_bytes, self._monitor.totals.returned_bytes)
+            readings = Readings(system_facts(), evictions, read_values(scheme.quotas.goals))
+            progress.tuning = tuned(scheme, progress.tuning, readings)
 
     def _apply(self, progress: _Progress, snapshot: Snapshot) -> None:
-        for candidate in candidates(progress.scheme, snapshot, progress.usage):
-            if not progress.scheme.acts:
-                progress.result += SchemeResult(progress.scheme.name, progress.scheme.action,
-                                                tried_bytes=candidate.present_bytes,
-                                                applied_bytes=candidate.present_bytes)
+        scheme, goal_bytes = progress.scheme, progress.tuning.limit_bytes
+        for candidate in candidates(scheme, snapshot, progress.usage, goal_bytes=goal_bytes):
+            if not scheme.acts:
+                self._count(progress, candidate)
                 continue
-            for start in range(candidate.start // _PIECE * _PIECE, candidate.end, _PIECE):
-                left = remaining_bytes(progress.scheme, progress.usage, snapshot.end_ns)
+            for start, end in _pieces(candidate):
+                left = remaining_bytes(scheme, progress.usage, snapshot.end_ns, goal_bytes=goal_bytes)
                 if left is not None and left < 1:
                     return
-                self._treat(progress, candidate, max(start, candidate.start), min(start + _PIECE, candidate.end), left)
+                self._treat(progress, candidate, start, end, left)
+
+    def _count(self, progress: _Progress, candidate: Candidate) -> None:
+        """For stat: what is resident of the candidate, and passes the filters."""
+        size_bytes = candidate.present_bytes
+        if by_page(candidate.filters):
+            size_bytes = 0
+            for start, end in _pieces(candidate):
+                pages = self._pages(start, end)
+                size_bytes += int(np.count_nonzero(allowed(candidate, pages) & pages.present)) * PAGE
+        progress.result += SchemeResult(progress.scheme.name, progress.scheme.action, tried_bytes=size_bytes,
+                                        applied_bytes=size_bytes)
 
     def _treat(self, progress: _Progress, candidate: Candidate, start: int, end: int, left: int | None) -> None:
         """Act on the cold pages of one piece of a candidate."""
@@ -102,13 +143,16 @@ def not_applied(scheme: Scheme) -> list[str]:
     """What a scheme asks for that `Applier` does not do: to be refused, or it would silently do something else."""
     asked = {
         f"the action {scheme.action}": scheme.action not in _APPLIED,
-        "goals": bool(scheme.quotas.goals),
-        "watermarks": scheme.watermarks.metric != "none",
         "guards with values of your own": "guards" in scheme.model_fields_set,
         "a filter of type cgroup": any(entry.type == "cgroup" for entry in scheme.filters),
-        "a filter that asks page by page, for stat": not scheme.acts and by_page(scheme.filters),
     }
     return [what for what, is_asked in asked.items() if is_asked]
+
+
+def _pieces(candidate: Candidate) -> Iterator[tuple[int, int]]:
+    """The candidate in parts of at most _PIECE, cut at its multiples."""
+    for start in range(candidate.start // _PIECE * _PIECE, candidate.end, _PIECE):
+        yield max(start, candidate.start), min(start + _PIECE, candidate.end)
 
 
 def _as_result(scheme: Scheme, effect: Effect) -> SchemeResult:

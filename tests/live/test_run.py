@@ -159,6 +159,37 @@ def test_what_a_filter_rejects_stays(watch, schemes, swap):
     assert not found.any()
 
 
+@pytest.mark.parametrize(("conditions", "words"), [
+    ({"watermarks": {"metric": "free_memory", "high": "0.001%", "mid": "0.001%", "low": "0%"}}, "above high, 0.001%"),
+    ({"quotas": {"goals": [{"metric": "file", "path": "/run/no-such-file", "target": 5}]}}, "cannot be read: file"),
+])
+def test_a_scheme_whose_conditions_do_not_hold_does_nothing_and_says_why(schemes, swap, conditions, words):
+    with Workload("touch", "--area", "a:16MiB") as touch:
+        (scheme,) = run("--schemes", schemes(**conditions), pid=touch.pid, duration="3s")["schemes"]
+    assert scheme["calls"] == 0
+    assert words in scheme["waits_for"]
+
+
+def test_a_quota_grows_while_its_goal_is_not_met(schemes, swap, tmp_path):
+    (tmp_path / "latency").write_text("0")
+    goal = {"metric": "file", "path": str(tmp_path / "latency"), "target": 100}
+    quotas = {"size": "1 MiB", "reset_interval": "100 ms", "goals": [goal]}
+    with Workload("touch", "--area", "a:16MiB") as touch:
+        (scheme,) = run("--schemes", schemes(apply_interval="100 ms", quotas=quotas), pid=touch.pid)["schemes"]
+    assert not scheme["waits_for"]
+    assert scheme["applied_bytes"] > 4 * MIB
+
+
+def test_stat_counts_what_passes_its_filters_page_by_page(schemes):
+    with Workload("touch", "--area", "a:16MiB") as touch:
+        start, _ = touch.area("a")
+        span = {"type": "address", "start": start, "end": start + 3 * MIB, "allow": True}
+        (scheme,) = run("--schemes", schemes(action="stat", filters=[span], access_pattern={}), pid=touch.pid,
+                        duration="3s")["schemes"]
+    assert scheme["tried_bytes"] > 0
+    assert scheme["tried_bytes"] % (3 * MIB) == 0
+
+
 def test_a_scheme_of_damo_is_applied_as_it_is(watch, swap, tmp_path):
     pattern = {"sz_bytes": {"min": "4.000 KiB", "max": "max"}, "nr_accesses": {"min": "0 %", "max": "0 %"},
                "age": {"min": "1 s", "max": "max"}}
@@ -220,9 +251,8 @@ def test_a_scheme_file_that_is_refused_is_refused_before_a_command_is_started(tm
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"action": "stat", "filters": [{"type": "young"}]}, "page by page"),
     ({"guards": {"psi": {"enabled": False}}}, "guards"),
-    ({"watermarks": {"metric": "free_memory", "high": "9%", "mid": "5%", "low": "1%"}}, "watermarks"),
+    ({"filters": [{"type": "cgroup", "path": "/"}]}, "cgroup"),
 ])
 def test_a_scheme_that_asks_for_what_is_not_applied_is_refused_by_name(schemes, tmp_path, changes, words):
     outcome = pagepulse("run", "--schemes", schemes(**changes), "--", "touch", tmp_path / "trace")

@@ -103,7 +103,7 @@ def _summary(running: Session, applier: Applier, rss_before_bytes: int, rss_afte
         "rss_before_bytes": rss_before_bytes, "rss_after_bytes": rss_after_bytes,
         "returned_bytes": running.monitor.totals.returned_bytes, "swap_bytes": running.process.swap_bytes(),
         **running.monitor.totals.summary(),
-        "schemes": [asdict(result) for result in applier.results],
+        "schemes": [asdict(result) | {"waits_for": applier.waits.get(result.name, "")} for result in applier.results],
     }
 
 
@@ -115,6 +115,8 @@ def _in_words(summary: dict[str, Any]) -> str:
         errors = f", {scheme['errors']} refused" if scheme["errors"] else ""
         lines.append(f"{scheme['name']}: {scheme['action']} tried on {format_size(scheme['tried_bytes'])}, "
                      f"done on {format_size(scheme['applied_bytes'])} ({scheme['calls']} calls{errors})")
+        if scheme["waits_for"]:
+            lines.append(f"  waits: {scheme['waits_for']}")
         lines += [f"  no effect on {format_size(size)}: {reason}" for reason, size in scheme["reasons"].items()]
     return "\n".join(lines)
 

@@ -48,14 +48,14 @@ def facts(root: Path = Path("/")) -> HostFacts:
     Args:
         root: Where /proc and /sys are; tests give another.
     """
-    meminfo = _meminfo(_text(root / "proc/meminfo") or "")
+    sizes = meminfo(_text(root / "proc/meminfo") or "")
     return HostFacts(
         kernel=platform.release(), machine=platform.machine(),
         page_table_levels=cpu_facts(_text(root / "proc/cpuinfo") or "")[0],
         has_btf=(root / "sys/kernel/btf/vmlinux").exists(),
         lockdown=_bracketed(_text(root / "sys/kernel/security/lockdown")),
         missing_capabilities=_missing_capabilities(_text(root / "proc/self/status") or ""),
-        swap_total_bytes=meminfo.get("SwapTotal", 0), swap_free_bytes=meminfo.get("SwapFree", 0),
+        swap_total_bytes=sizes.get("SwapTotal", 0), swap_free_bytes=sizes.get("SwapFree", 0),
         has_psi=_text(root / "proc/pressure/memory") is not None,
         thp=_bracketed(_text(root / "sys/kernel/mm/transparent_hugepage/enabled")),
         damon_running=_damon_threads(root / "sys/kernel/mm/damon/admin/kdamonds"))
@@ -86,7 +86,7 @@ def require(found: HostFacts) -> None:
 
 def swap_free_bytes() -> int:
     """Free swap space, now."""
-    return _meminfo(_text(Path("/proc/meminfo")) or "").get("SwapFree", 0)
+    return meminfo(_text(Path("/proc/meminfo")) or "").get("SwapFree", 0)
 
 
 def _text(path: Path) -> str | None:
@@ -103,7 +103,8 @@ def _bracketed(text: str | None) -> str | None:
     return text[text.index("[") + 1 : text.index("]")]
 
 
-def _meminfo(text: str) -> dict[str, int]:
+def meminfo(text: str) -> dict[str, int]:
+    """Bytes of each size that /proc/meminfo names."""
     rows = (line.split() for line in text.splitlines())
     return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3}
 

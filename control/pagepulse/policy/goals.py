@@ -42,18 +42,22 @@ class Tuning:
     """What the feedback loop has come to; kept while a goal cannot be read."""
 
 
+def tuning_due(scheme: Scheme, tuning: Tuning, now_ns: int) -> bool:
+    """Whether the goals are to be measured again: once in each reset interval."""
+    if not scheme.quotas.goals:
+        return False
+    return tuning.last is None or now_ns - tuning.last.facts.now_ns >= scheme.quotas.reset_interval_ns
+
+
 def tuned(scheme: Scheme, tuning: Tuning, readings: Readings) -> Tuning:
     """The tuning at the time of the readings; the same one as long as the reset interval is not over.
 
     Of several goals the one with the highest score counts, so the least aggressive wins. While one of them cannot be
     read, the scheme does nothing: no harm can be seen then.
     """
-    goals = scheme.quotas.goals
-    last = tuning.last
-    if not goals:
+    if not tuning_due(scheme, tuning, readings.facts.now_ns):
         return tuning
-    if last is not None and readings.facts.now_ns - last.facts.now_ns < scheme.quotas.reset_interval_ns:
-        return tuning
+    goals, last = scheme.quotas.goals, tuning.last
     scores = tuple(_score(goal, readings, last) for goal in goals)
     known = [score for score in scores if score is not None]
     if len(known) < len(goals):

@@ -21,6 +21,13 @@ class WatermarkState:
     """Why it is off; empty if it is on."""
 
 
+def watch_due(watermarks: Watermarks, state: WatermarkState, now_ns: int) -> bool:
+    """Whether the metric is to be looked at again."""
+    if watermarks.metric == "none":
+        return not state.active
+    return state.checked_ns is None or now_ns - state.checked_ns >= watermarks.interval_ns
+
+
 def watched(watermarks: Watermarks, state: WatermarkState, facts: SystemFacts) -> WatermarkState:
     """The state at the time of the facts; the same one as long as the check interval is not over.
 
@@ -28,10 +35,10 @@ def watched(watermarks: Watermarks, state: WatermarkState, facts: SystemFacts) -
     (damos_wmark_wait_us() in mm/damon/core.c). A metric that is not known on this machine turns it off: what is to
     happen only under conditions does not happen where they cannot be seen.
     """
-    if watermarks.metric == "none":
-        return state if state.active else WatermarkState(active=True)
-    if state.checked_ns is not None and facts.now_ns - state.checked_ns < watermarks.interval_ns:
+    if not watch_due(watermarks, state, facts.now_ns):
         return state
+    if watermarks.metric == "none":
+        return WatermarkState(active=True)
     why = _why_off(watermarks, facts.share(watermarks.metric), was_active=state.active)
     return WatermarkState(active=not why, checked_ns=facts.now_ns, why=why)
 
