@@ -27,6 +27,7 @@ from pagepulse.model.work import Work
 from pagepulse.policy.budget import Budget
 
 _EXIT_NS = 50_000_000  # how long a process may take from losing its memory to being dead
+_PATIENCE, _DOUBLINGS, _ASLEEP_FACTOR = 8, 4, 4  # of a target that sleeps: intervals before the next doubling, ...
 _UPDATE_SHARE = 0.3  # of the budget may go into looking for new mappings
 
 
@@ -103,6 +104,7 @@ class Monitor:
         self._swept, self._sweep_ns = Work(), 0
         self._cpu_ns = cpu_ns()
         self._lost = probes.lost
+        self._asleep, self._target_cpu_ns = 0, -1
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
 
     def _open(self) -> tuple[Target, Engine]:
@@ -187,6 +189,7 @@ class Monitor:
             TargetGone: The target exited or became another program.
         """
         begun_ns, budget, engine = time.monotonic_ns(), self.budget, self.engine
+        length_ns = self._length_ns()
         self._update_if_due(begun_ns)
         limits = budget.limits(len(engine.windows))
         before_ns = cpu_ns()
@@ -195,12 +198,21 @@ class Monitor:
         self._new_ns = 0
         budget.swept(self._swept.pages_cleared, self._swept.ranges_cleared)
         if engine.begin(limits.probes):
-            for after_ns in tick_times_ns(self._options.sampling_ns, budget.aggregation_ns):
+            for after_ns in tick_times_ns(self._options.sampling_ns, length_ns):
                 yield begun_ns + after_ns
                 engine.tick()
-        yield begun_ns + budget.aggregation_ns
+        yield begun_ns + length_ns
         self._take_faults()
         return engine.finish(limits.patrol)
+
+    def _length_ns(self) -> int:
+        """The aggregation interval; longer and longer while the target sleeps: without CPU time it touches nothing."""
+        before_ns, self._target_cpu_ns = self._target_cpu_ns, self.process.cpu_clock_ns()
+        self._asleep = self._asleep + 1 if before_ns == self._target_cpu_ns else 0
+        usual_ns = self.budget.aggregation_ns
+        if self._options.pinned:
+            return usual_ns
+        return min(usual_ns << min(self._asleep // _PATIENCE, _DOUBLINGS), max(usual_ns, self._options.update_ns))
 
     def _update_if_due(self, now_ns: int) -> None:
         if now_ns < self._update_due_ns:
@@ -214,6 +226,8 @@ class Monitor:
             self._new_ns += spent_ns
         else:
             pause_ns = max(pause_ns, int(spent_ns / (_UPDATE_SHARE * self._options.budget)))
+        if self._asleep > _PATIENCE:  # only others can change it now: reclaim, for instance
+            pause_ns *= _ASLEEP_FACTOR
         self._updated_ns = now_ns
         self._update_due_ns = now_ns + pause_ns - self._options.aggregation_ns // 2
 

@@ -79,6 +79,22 @@ def test_areas_used_one_after_the_other_are_told_one_by_one_at_a_steady_size(out
     assert 9_700_000 <= report("wss", output)["wss_bytes"]["p50"] <= 10_300_000
 
 
+def test_a_target_that_sleeps_is_looked_at_less_and_seen_to_wake_up(output):
+    with Workload("touch", "--area", "a:64MiB") as touch, \
+            Recorder("--pid", str(touch.pid), "--budget", "10%", output=output) as recorder:
+        touch.command("sleep 6000")
+        asleep = snapshots(output)
+        for _ in range(40):
+            touch.command("touch a 0 1009")
+            touch.command("sleep 50")
+        awake = snapshots(output)[len(asleep):]
+        recorder.send(signal.SIGTERM)
+        assert recorder.end().status == 0
+    assert max(snapshot.end_ns - snapshot.start_ns for snapshot in asleep) > 300_000_000
+    assert min(snapshot.end_ns - snapshot.start_ns for snapshot in awake[1:]) < 150_000_000
+    assert max(snapshot.wss_bytes for snapshot in awake) >= 0.9 * 1009 * 4096
+
+
 def test_idle_memory_is_told_for_as_long_as_it_is_idle(output):
     with Workload("pulse", "--size", "128MiB", "--hot", "25%") as pulse:
         assert pagepulse("record", "--pid", str(pulse.pid), "--duration", "5s", "-o", output).status == 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from pagepulse.errors import PagepulseError, TargetGone, UsageError
 from pagepulse.kernel.maps import printable
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_CPUCLOCK_SCHED = 2  # include/linux/posix-timers_types.h
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -114,6 +116,17 @@ class Process:
             raise TargetGone(f"process {self.pid} has exited") from None
         ticks = int(fields[11]) + int(fields[12])
         return Stat(fields[0], int(fields[19]), int(fields[7]), int(fields[9]), ticks * (1_000_000_000 // _TICKS_PER_S))
+
+    def cpu_clock_ns(self) -> int:
+        """CPU time of all its threads, to the nanosecond (clock_getcpuclockid(3)).
+
+        Raises:
+            TargetGone: The process has exited.
+        """
+        try:
+            return time.clock_gettime_ns(~self.pid << 3 | _CPUCLOCK_SCHED)
+        except OSError:
+            raise TargetGone(f"process {self.pid} has exited") from None
 
     def has_exited(self) -> bool:
         """Whether the process has ended, even if nobody has waited for it yet."""

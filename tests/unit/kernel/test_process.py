@@ -62,6 +62,16 @@ def test_state_faults_and_cpu_time_are_read_behind_the_name_however_it_looks(pro
     assert stat.cpu_ns == 100 * TICK_NS
 
 
+def test_the_cpu_clock_of_a_process_runs_while_it_works():
+    own = Process(os.getpid())
+    try:
+        before_ns = own.cpu_clock_ns()
+        sum(range(200_000))
+        assert own.cpu_clock_ns() > before_ns
+    finally:
+        own.close()
+
+
 def test_a_name_of_any_bytes_is_shown_as_far_as_it_can_be(proc):
     file(proc, "comm").write_bytes(b"\xff\x1b[2Jx\n")
     file(proc, "stat").write_bytes(FILES["stat"].encode().replace(b"strange", b"\xff\x1b[2J\r)"))
