@@ -52,9 +52,10 @@ def undone_by(*command: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def setting(path: Path, value: int) -> Iterator[None]:
-    """Another value in a file of /proc/sys or /sys for a while."""
+def setting(path: Path, value: int | str) -> Iterator[None]:
+    """Another value in a file of /proc/sys or /sys for a while; of several words, the one in brackets is the value."""
     before = path.read_text().strip()
+    before = before.partition("[")[2].partition("]")[0] or before
     with undone_by("/bin/sh", "-c", 'echo "$1" > "$2"', "setting", before, path):
         path.write_text(str(value))
         yield

@@ -305,10 +305,10 @@ class Engine:
 
     def _read_back_along(self) -> None:
         """Of pages that were cleared along with the probes: which stayed clear, and which were touched again."""
-        along, windows, before = self._probe.along, self.windows, self.windows.dirty()
+        along, windows = self._probe.along, self.windows
         if not len(along):
             return
-        since_ns = windows.read_ns.copy()
+        before, since_ns = windows.dirty(), windows.read_ns.copy()
         seen = self._read(along)
         self._count_wakes(seen)
         index = seen.windows

@@ -11,7 +11,7 @@ from pagepulse.model.snapshot import Snapshot
 from pagepulse.units import format_size
 
 UNKNOWN_MEANS = "never yet seen untouched, so neither hot nor cold"
-UNCLEARABLE_MEANS = "shared, locked or pinned: the kernel does not clear its accessed bits for us"
+UNCLEARABLE_MEANS = "shared, locked, hugetlb or pinned: the kernel does not clear its accessed bits for us"
 CLEARED_TOGETHER = ("cleared by clear_refs, all at once and with no TLB flush: what stays in the TLB looks idle for up "
                     "to a second, and nothing shorter is told apart")
 DROPPED_MEANS = "reads that failed or were overtaken"
