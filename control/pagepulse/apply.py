@@ -20,6 +20,7 @@ from pagepulse.policy.decide import Candidate, PageState, allowed, candidates, c
 from pagepulse.policy.filters import by_page
 from pagepulse.policy.goal_values import read_values
 from pagepulse.policy.goals import Readings, Tuning, tuned, tuning_due
+from pagepulse.policy.guards import TAKES_MEMORY, GuardState, Moment, Verdict, guard_due, guarded
 from pagepulse.policy.quota import Usage, charged, remaining_bytes
 from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
@@ -39,11 +40,21 @@ class _Progress:
     applied_ns: int | None = None
     marks: WatermarkState = field(default_factory=WatermarkState)
     tuning: Tuning = field(default_factory=Tuning)
+    guards: GuardState = field(default_factory=GuardState)
+    guarded_bytes: int = 0
+    """Tried since the guards last looked."""
 
     @property
     def waits_for(self) -> str:
         """Why the scheme does nothing now; empty if it may act."""
-        return self.marks.why or self.tuning.why
+        return self.marks.why or self.tuning.why or self.guards.stops
+
+    def left_bytes(self, now_ns: int) -> int | None:
+        """What quotas, goals and guards leave; None: no limit."""
+        limits = [remaining_bytes(self.scheme, self.usage, now_ns, goal_bytes=self.tuning.limit_bytes)]
+        if self.guards.limit_bytes is not None:
+            limits.append(max(self.guards.limit_bytes - self.guarded_bytes, 0))
+        return min((limit for limit in limits if limit is not None), default=None)
 
 
 class Applier:
@@ -68,8 +79,13 @@ class Applier:
 
     @property
     def waits(self) -> dict[str, str]:
-        """Schemes that do nothing now, because of their watermarks or goals -> why."""
+        """Schemes that do nothing now, because of watermarks, goals or guards -> why."""
         return {progress.scheme.name: progress.waits_for for progress in self._progress if progress.waits_for}
+
+    @property
+    def verdicts(self) -> dict[str, tuple[Verdict, ...]]:
+        """Scheme -> what each of its guards last said."""
+        return {progress.scheme.name: progress.guards.verdicts for progress in self._progress}
 
     def apply(self, snapshot: Snapshot) -> None:
         """Apply the schemes that are due and need not wait.
@@ -85,24 +101,33 @@ class Applier:
                     self._apply(progress, snapshot)
 
     def _look_at_conditions(self, progress: _Progress) -> None:
-        """Bring watermarks and goals up to date, if the scheme has any and their interval is over."""
-        scheme, now_ns = progress.scheme, self._monitor.target.now_ns()
+        """Bring watermarks, goals and guards up to date, where their intervals are over."""
+        scheme, target = progress.scheme, self._monitor.target
+        now_ns = target.now_ns()
         if watch_due(scheme.watermarks, progress.marks, now_ns):
             progress.marks = watched(scheme.watermarks, progress.marks, system_facts())
         if tuning_due(scheme, progress.tuning, now_ns):
-            evictions = Evictions(progress.result.applied_bytes, self._monitor.totals.returned_bytes)
-            readings = Readings(system_facts(), evictions, read_values(scheme.quotas.goals))
+            readings = Readings(system_facts(), self._evictions(), read_values(scheme.quotas.goals))
             progress.tuning = tuned(scheme, progress.tuning, readings)
+        if scheme.acts and guard_due(progress.guards, now_ns):
+            moment = Moment(system_facts(), target.rss_bytes(), self._evictions())
+            progress.guards = guarded(scheme.guards, scheme.action, scheme.limit_bytes, progress.guards, moment)
+            progress.guarded_bytes = 0
+
+    def _evictions(self) -> Evictions:
+        """What went by the hand of all schemes, and came back."""
+        evicted = sum(one.result.applied_bytes for one in self._progress if one.scheme.action in TAKES_MEMORY)
+        return Evictions(evicted, self._monitor.totals.returned_bytes)
 
     def _apply(self, progress: _Progress, snapshot: Snapshot) -> None:
-        scheme, goal_bytes = progress.scheme, progress.tuning.limit_bytes
-        for candidate in candidates(scheme, snapshot, progress.usage, goal_bytes=goal_bytes):
+        scheme = progress.scheme
+        for candidate in candidates(scheme, snapshot, progress.usage, goal_bytes=progress.tuning.limit_bytes):
             if not scheme.acts:
                 self._count(progress, candidate)
                 continue
             for start, end in _pieces(candidate):
-                left = remaining_bytes(scheme, progress.usage, snapshot.end_ns, goal_bytes=goal_bytes)
-                if left is not None and left < 1:
+                left = progress.left_bytes(snapshot.end_ns)
+                if left is not None and left < PAGE:
                     return
                 self._treat(progress, candidate, start, end, left)
 
@@ -129,6 +154,7 @@ class Applier:
         self._monitor.leave_out(spent_ns)
         progress.usage = charged(progress.scheme, progress.usage, now_ns, size_bytes=effect.tried_bytes,
                                  time_ns=spent_ns)
+        progress.guarded_bytes += effect.tried_bytes
         progress.result += _as_result(progress.scheme, effect)
         for applied in effect.applied:
             self._monitor.engine.evicted(applied)
@@ -143,7 +169,6 @@ def not_applied(scheme: Scheme) -> list[str]:
     """What a scheme asks for that `Applier` does not do: to be refused, or it would silently do something else."""
     asked = {
         f"the action {scheme.action}": scheme.action not in _APPLIED,
-        "guards with values of your own": "guards" in scheme.model_fields_set,
         "a filter of type cgroup": any(entry.type == "cgroup" for entry in scheme.filters),
     }
     return [what for what, is_asked in asked.items() if is_asked]

@@ -162,6 +162,8 @@ def test_what_a_filter_rejects_stays(watch, schemes, swap):
 @pytest.mark.parametrize(("conditions", "words"), [
     ({"watermarks": {"metric": "free_memory", "high": "0.001%", "mid": "0.001%", "low": "0%"}}, "above high, 0.001%"),
     ({"quotas": {"goals": [{"metric": "file", "path": "/run/no-such-file", "target": 5}]}}, "cannot be read: file"),
+    ({"guards": {"rss_floor": {"size": "1 GiB"}}}, "and 1 GiB are to stay"),
+    ({"guards": {"swap": {"min_free": "100%"}}}, "of swap are free, at least 100%"),
 ])
 def test_a_scheme_whose_conditions_do_not_hold_does_nothing_and_says_why(schemes, swap, conditions, words):
     with Workload("touch", "--area", "a:16MiB") as touch:
@@ -251,7 +253,7 @@ def test_a_scheme_file_that_is_refused_is_refused_before_a_command_is_started(tm
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"guards": {"psi": {"enabled": False}}}, "guards"),
+    ({"action": "hugepage"}, "hugepage"),
     ({"filters": [{"type": "cgroup", "path": "/"}]}, "cgroup"),
 ])
 def test_a_scheme_that_asks_for_what_is_not_applied_is_refused_by_name(schemes, tmp_path, changes, words):

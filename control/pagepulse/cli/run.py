@@ -17,6 +17,7 @@ from pagepulse.errors import TargetGone
 from pagepulse.kernel.host import facts
 from pagepulse.policy.load import load_document
 from pagepulse.policy.parse import refusal
+from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
 from pagepulse.units import format_size
 
@@ -103,8 +104,13 @@ def _summary(running: Session, applier: Applier, rss_before_bytes: int, rss_afte
         "rss_before_bytes": rss_before_bytes, "rss_after_bytes": rss_after_bytes,
         "returned_bytes": running.monitor.totals.returned_bytes, "swap_bytes": running.process.swap_bytes(),
         **running.monitor.totals.summary(),
-        "schemes": [asdict(result) | {"waits_for": applier.waits.get(result.name, "")} for result in applier.results],
+        "schemes": [_scheme_summary(applier, result) for result in applier.results],
     }
+
+
+def _scheme_summary(applier: Applier, result: SchemeResult) -> dict[str, Any]:
+    return asdict(result) | {"waits_for": applier.waits.get(result.name, ""),
+                             "guards": [asdict(verdict) for verdict in applier.verdicts[result.name]]}
 
 
 def _in_words(summary: dict[str, Any]) -> str:
@@ -117,6 +123,8 @@ def _in_words(summary: dict[str, Any]) -> str:
                      f"done on {format_size(scheme['applied_bytes'])} ({scheme['calls']} calls{errors})")
         if scheme["waits_for"]:
             lines.append(f"  waits: {scheme['waits_for']}")
+        lines += [f"  guard {guard['guard']}: {guard['reason']}"
+                  for guard in scheme["guards"] if guard["stance"] == "limits"]
         lines += [f"  no effect on {format_size(size)}: {reason}" for reason, size in scheme["reasons"].items()]
     return "\n".join(lines)
 

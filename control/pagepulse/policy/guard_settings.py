@@ -55,13 +55,15 @@ class SwapGuard(Guard):
 class RssFloorGuard(Guard):
     """Leaves a target the least that it needs to answer at all."""
 
-    size_bytes: Size = Field(default=2 * _MIB, alias="size", description="Stays resident. Default: 2 MiB.")
+    size_bytes: Size = Field(default=_MIB, alias="size", description="Stays resident. Default: 1 MiB.")
 
 
 class StepShareGuard(Guard):
     """Takes no more than a part at once, so that harm is seen before it is done."""
 
-    max: Share = Field(default=0.25, description="Of the resident memory, in one application. Default: 25%.")
+    max: Share = Field(default=0.25, description="Of the resident memory, in each second. Default: 25%.")
+    least_bytes: Size = Field(default=64 * _MIB, alias="least", description=(
+        "So much may go in any case; small targets would take for ever. Default: 64 MiB."))
 
 
 class Guards(SchemeObject):
