@@ -12,7 +12,9 @@ from pagepulse.cli.options import add_monitoring, add_target
 from pagepulse.cli.session import Session, refuse_silence, session
 from pagepulse.kernel.terminal import Keys
 from pagepulse.kernel.usage import cpu_ns
+from pagepulse.model.clearing import REFS
 from pagepulse.report.live import LiveView, Standing, plain_line
+from pagepulse.report.words import CLEARED_TOGETHER
 
 _REFRESH_NS = 1_000_000_000  # drawing costs CPU, too
 
@@ -99,8 +101,10 @@ class _Refresh:
 
 def _standing(running: Session) -> Standing:
     summary = running.monitor.totals.summary()
+    clearing = running.monitor.clearing()
+    caveat = f"{clearing['what']} is {CLEARED_TOGETHER}" if clearing["how"] == REFS else ""
     return Standing(running.process.name, round(summary["duration_s"] * 1e9), summary["cpu_percent"] / 100,
-                    summary["target_tax_percent"] / 100, summary["probes"])
+                    summary["target_tax_percent"] / 100, summary["probes"], caveat)
 
 
 def _last_words(running: Session) -> str:

@@ -32,6 +32,8 @@ class Standing:
     """Of one CPU, drawing included."""
     tax_share: float
     probes: Sequence[str]
+    caveat: str = ""
+    """What limits all that is shown."""
 
 
 class LiveView:
@@ -97,6 +99,8 @@ class LiveView:
         yield (f"cost {format_share(standing.cpu_share)} of a CPU, the target {format_share(standing.tax_share)}; "
                f"probes: {probes}")
         yield from not_known(self._history[-1])
+        if standing.caveat:
+            yield standing.caveat
 
 
 def plain_line(snapshot: Snapshot, standing: Standing) -> str:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The live view: everything on one screen, whatever its size, and the right regions in its tables."""
 
+from dataclasses import replace
+
 import pytest
 
 from builders import region, snapshot, touched_region
@@ -54,3 +56,9 @@ def test_a_log_line_names_what_it_shows():
 
     assert "12.0 s" in line
     assert all(word in line for word in ("rss", "wss", "idle>=10s", "cpu 0.95 %"))
+
+
+def test_says_what_limits_all_that_is_shown_where_something_does():
+    limited = replace(STANDING, caveat="all is cleared by clear_refs")
+    assert text(view(snapshot()).lines(limited, 120, 40)).endswith("all is cleared by clear_refs")
+    assert "clear_refs" not in text(view(snapshot()).lines(STANDING, 120, 40))
