@@ -16,7 +16,7 @@ WORKLOADS := $(patsubst tests/workloads/%.c,build/workloads/%,$(wildcard tests/w
 
 .PHONY: help
 help:  ## Print this list
-	@grep -E '^[a-zA-Z_-]+:.*?## .*$$' Makefile | awk -F ':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-zA-Z_-]+:.*?## .*$$' Makefile | awk -F ':.*?## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(VENV)/.complete  ## Install the Debian packages and make the virtual environment (idempotent)
@@ -51,6 +51,10 @@ test: setup workloads lint types  ## Everything that CI runs: lint, types, unit,
 .PHONY: bench
 bench: setup workloads  ## Measure speed, memory and overhead, and print tables
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.bench $(BENCH_ARGS)
+
+.PHONY: bench-accuracy
+bench-accuracy: setup  ## What is found, and at what cost, up to 5 TiB: simulated, beside a model of DAMON
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.simulated $(BENCH_ARGS)
 
 .PHONY: lint
 lint: setup  ## ruff: lint and formatting rules

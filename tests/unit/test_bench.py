@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from bench.paired import paired_change, rate_between, rates_in_parts
+from bench.results import with_section
 from bench.truth import hot_found, newest
 
 
@@ -66,3 +67,13 @@ def test_with_nothing_called_hot_the_recall_is_zero():
 def test_the_newest_snapshots_are_those_of_the_last_seconds():
     seen = [snapshot(end * 10**9) for end in range(1, 11)]
     assert [one["end_ns"] for one in newest(seen, 3)] == [8 * 10**9, 9 * 10**9, 10 * 10**9]
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+def test_a_section_is_replaced_where_it_is_and_added_where_it_is_not():
+    document = "# Results\n\nIntroduction.\n\n## One\n\nold\n\n## Two\n\nother\n"
+    replaced = with_section(document, "One", "new\n")
+    assert replaced == "# Results\n\nIntroduction.\n\n## One\n\nnew\n\n## Two\n\nother\n"
+    assert with_section(replaced, "Three", "third").endswith("## Two\n\nother\n\n## Three\n\nthird\n")
+    assert with_section(replaced, "Two", r"\1") == replaced.replace("other", r"\1")

@@ -45,6 +45,7 @@ from pagepulse.model.work import Work
 _NEWER = 0.1  # weight of older evidence when a window is probed
 _SLICE_WINDOWS = 32  # a sweep is read back each 8 MiB: later, hot pages would be young again
 _RESTRUCTURE_NEWS_NS, _RESTRUCTURE_NS = 200_000_000, 4_000_000_000  # regions are cut and merged this often
+_CLOSER_NS = 3_000_000_000  # for so long it is news what windows find that were laid between regions
 _WAKE_READS = 4096  # windows read at once because a neighbour woke
 
 
@@ -91,6 +92,7 @@ class Engine:
         self._asked = FEW
         self._is_news = True
         self._restructured_ns = 0
+        self._closer_ns = -_CLOSER_NS
 
     # --- the address space -----------------------------------------------------------------------------------------
 
@@ -223,11 +225,13 @@ class Engine:
         now_ns = self.memory.now_ns()
         result = self._estimate(now_ns)
         snapshot = self._snapshot(result, now_ns)
-        if now_ns - self._restructured_ns > (_RESTRUCTURE_NEWS_NS if self._is_news else _RESTRUCTURE_NS):
+        is_news = self._is_news or now_ns - self._closer_ns < _CLOSER_NS
+        if now_ns - self._restructured_ns > (_RESTRUCTURE_NEWS_NS if is_news else _RESTRUCTURE_NS):
             self._restructure(now_ns)
             gaps = between_regions(self.windows, self._owner, self._placement.dense_limit)
             if self._placement.look_closer(gaps):
                 self._place_windows()
+                self._closer_ns = now_ns
         self._woken = np.zeros((2, len(self.regions)))
         return snapshot
 

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Accuracy at sizes that no machine here has: the engine and a model of DAMON on the same simulated programs.
+
+    python -m bench.simulated [--seeds N] [--quick] [--write]
+
+All prices, of reads, clears, flushes and of Python, are simulated, too; only what is found, and when, is of interest.
+DAMON's intervals are doubled until it keeps to the same budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.results import write_section
+from pagepulse.simulate.scenario import Scenario
+from pagepulse.simulation import ALGORITHMS, SimulationOptions, SimulationResult, simulate
+from pagepulse.units import parse_size
+
+SIZES = [("1GiB", "100MiB"), ("10GiB", "1GiB"), ("100GiB", "10GiB"), ("160GiB", "200MiB"), ("1TiB", "10GiB"),
+         ("5TiB", "10GiB")]
+PATTERNS = [*(("10GiB", "1GiB", name) for name in ("spots", "zipf", "moving", "phases", "stride", "huge", "shared",
+                                                   "off-lru")),
+            ("16GiB", "256MiB", "spots"), ("160GiB", "200MiB", "spots")]
+BUDGET = 0.009
+"""Telescope's: 0.9 % of one CPU."""
+TITLE = "Accuracy, simulated"
+NOTE = """\
+60 s each, {seeds} runs, mean (worst); budget {budget:.1f} % of one CPU; hot pages are touched 100 times a second. What
+was found hot: nr_accesses above 5, summed over 1 s (Telescope's measure), in the last 30 s. *CPU* is of the whole run,
+getting to know the program included; *tax* is the program's part; the busiest 10 s are those after the first 10, both
+together.
+
+DAMON here is a model of its algorithm with nothing in its way: no bit hides in a TLB, no lock is missed. It finds what
+is in one piece and touched often at any size: the failures that were published are those of many small spots, and of
+pages touched less often than the measure calls hot (tests/unit/simulate/test_damon.py)."""
+HEAD = ("| Program | Monitor | Precision | Recall | Working set, error | CPU, tax | Busiest 10 s | 90 % found after |\n"
+        "|---|---|---|---|---|---|---|---|")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One simulated program."""
+
+    size: str
+    hot: str
+    pattern: str
+
+    def __str__(self) -> str:
+        return f"{self.size}, {self.hot} hot, {self.pattern}"
+
+
+def main() -> int:
+    """Simulate everything, print the table, and write it into RESULTS.md if asked to."""
+    parser = argparse.ArgumentParser(prog="bench.simulated", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, metavar="N", default=3, help="runs of each program (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="only the sizes, one run each")
+    parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
+    args = parser.parse_args()
+    cases = [Case(size, hot, "hot") for size, hot in SIZES] + ([] if args.quick else [Case(*p) for p in PATTERNS])
+    lines = [HEAD]
+    print(HEAD)
+    for case in cases:
+        for algorithm in ALGORITHMS:
+            lines.append(row(case, algorithm, [run(case, algorithm, seed) for seed in
+                                               range(1 if args.quick else args.seeds)]))
+            print(lines[-1], flush=True)
+    if args.write:
+        write_section(TITLE, "\n".join([
+            NOTE.format(seeds=args.seeds, budget=100 * BUDGET), "", *lines]))
+    return 0
+
+
+def run(case: Case, algorithm: str, seed: int) -> SimulationResult:
+    """One run."""
+    scenario = Scenario(parse_size(case.size), parse_size(case.hot), case.pattern, seed=seed)
+    return simulate(scenario, SimulationOptions(budget=BUDGET), algorithm)
+
+
+def row(case: Case, algorithm: str, results: Sequence[SimulationResult]) -> str:
+    """One line of the table."""
+    found = [result.seconds_to_recall_90 for result in results]
+    after = f"{max(s for s in found if s is not None):.1f} s" if all(s is not None for s in found) else "never"
+    cells = [str(case), algorithm, percent([result.precision for result in results]),
+             percent([result.recall for result in results]), error(results),
+             f"{mean(results, 'cpu_percent'):.2f} %, {mean(results, 'target_tax_percent'):.2f} %",
+             f"{max(result.busiest_10s_percent or 0 for result in results):.2f} %", after]
+    return "| " + " | ".join(cells) + " |"
+
+
+def percent(values: Sequence[float | None]) -> str:
+    """Mean and worst of fractions; nothing found at all has none."""
+    known = [value for value in values if value is not None]
+    return f"{100 * np.mean(known):.1f} % ({100 * min(known):.1f})" if known else "nothing"
+
+
+def error(results: Sequence[SimulationResult]) -> str:
+    """Of the working set, the mean and the worst."""
+    known = [result.wss_error_percent for result in results if result.wss_error_percent is not None]
+    return f"{np.mean(known):+.1f} % ({max(known, key=abs):+.1f})" if known else "none"
+
+
+def mean(results: Sequence[SimulationResult], column: str) -> float:
+    """Of one column."""
+    return float(np.mean([getattr(result, column) for result in results]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
