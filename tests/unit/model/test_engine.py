@@ -310,7 +310,7 @@ def test_where_windows_lie_apart_the_edge_of_what_is_hot_is_found_to_the_window(
     hot = snapshot.regions[snapshot.regions["nr_accesses"] > 5]
     assert int(hot["start"].min()) == pytest.approx(BASE + 333 * MIB, abs=256 * 1024)
     assert int(hot["end"].max()) == pytest.approx(BASE + 433 * MIB, abs=256 * 1024)
-    assert snapshot.wss_bytes == pytest.approx(100 * MIB, rel=0.02)
+    assert snapshot.wss_bytes == pytest.approx(100 * MIB, rel=0.03)
     assert int(snapshot.regions["present_bytes"].sum()) == pytest.approx(2048 * MIB, rel=0.02)
 
 
