@@ -284,6 +284,23 @@ class Monitor:
         before, self._lost = self._lost, self._probes.lost
         return self._lost - before
 
+    def glance(self, windows: int) -> int:
+        """Look at watched memory between two steps of an interval; the next snapshot knows what was seen.
+
+        Args:
+            windows: How many to read at most.
+
+        Returns:
+            Pages that were touched since they were last read.
+        """
+        before = self.engine.work.pages_woken
+        self.engine.patrol(windows, self.target.now_ns())
+        return self.engine.work.pages_woken - before
+
+    def summary(self) -> dict[str, Any]:
+        """What the whole run came to."""
+        return self.totals.summary()
+
     def leave_out(self, spent_ns: int) -> None:
         """CPU time that was no monitoring (an action) does not count against the budget."""
         self._cpu_ns += spent_ns

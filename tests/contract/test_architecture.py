@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "report": {"report", "model"} | LEAVES,
     "kernel": {"kernel", "model"} | LEAVES,
     "monitor": {"kernel", "policy", "report", "capture", "simulate", "model"} | LEAVES,
+    "fleet": {"fleet", "monitor", "kernel", "policy", "model"} | LEAVES,
     "simulation": {"simulate", "policy", "model"} | LEAVES,
     "apply": {"monitor", "kernel", "policy", "model"} | LEAVES,
 }

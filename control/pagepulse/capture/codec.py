@@ -18,14 +18,16 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
+from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Delays, Snapshot
 
 MAGIC = b"\x89pagepulse\n\x1a"
-VERSION = 2
+VERSION = 3
 PREAMBLE = struct.Struct("<12sI")  # magic, version
 FRAME = struct.Struct("<4sII")  # kind, length of the payload, CRC-32 of kind, length and payload
 
 HEAD, MAPS, SNAP, DIFF, EVENT, DONE = b"HEAD", b"MAPS", b"SNAP", b"DIFF", b"EVNT", b"DONE"
+PROC, WAIT = b"PROC", b"WAIT"
+"""What follows, up to the next one, is of another process (since version 3); for how long it waited for memory."""
 
 SCALARS = ("pid", "start_ns", "end_ns", "sampling_ns", "rss_bytes", "wss_bytes", "unknown_bytes", "unclearable_bytes",
            "dropped", "cpu_ns", "tax_ns", *(f"idle_{edge // 1_000_000_000}s_bytes" for edge in IDLE_EDGES_NS))
@@ -42,6 +44,7 @@ _START, _TOUCHED = (REGION.fields[name][1] // 4 for name in ("start", "touched_b
 _FLOATS = np.array([REGION.fields[name][1] // 4  # type: ignore[index]
                     for name in ("touched_bytes", "nr_accesses", "nr_accesses_error", "rate_hz")])
 _SHAPE = struct.Struct("<III")  # regions, regions of the snapshot before, new starts (or SAME_STARTS)
+_PID, _DELAYS = struct.Struct("<I"), struct.Struct("<QQQ")
 _SAME_STARTS = 0xFFFF_FFFF
 _MAX_PAYLOAD = 1 << 28  # far above a million regions: what a crafted file may make us inflate
 _NO_WORDS: Words = np.zeros((0, ROW_WORDS), np.uint32)
@@ -252,6 +255,39 @@ def _snapshot(words: Words, scalars: Scalars, mappings: tuple[str, ...]) -> Snap
         idle_bytes=tuple(scalars[-len(IDLE_EDGES_NS):].tolist()), unknown_bytes=values["unknown_bytes"],
         unclearable_bytes=values["unclearable_bytes"], dropped=values["dropped"],
         cost=Cost(values["cpu_ns"], values["tax_ns"]))
+
+
+def encode_pid(pid: int) -> bytes:
+    """The payload of a PROC chunk."""
+    return _PID.pack(pid)
+
+
+def decode_pid(payload: bytes) -> int:
+    """The process of a PROC chunk.
+
+    Raises:
+        Undecodable: The payload is not what `encode_pid` writes.
+    """
+    if len(payload) != _PID.size:
+        raise Undecodable("a process is not named by its id")
+    pid: int = _PID.unpack(payload)[0]
+    return pid
+
+
+def encode_delays(delays: Delays) -> bytes:
+    """The payload of a WAIT chunk."""
+    return _DELAYS.pack(delays.swapin_ns, delays.reclaim_ns, delays.thrashing_ns)
+
+
+def decode_delays(payload: bytes) -> Delays:
+    """The delays of a WAIT chunk.
+
+    Raises:
+        Undecodable: The payload is not what `encode_delays` writes.
+    """
+    if len(payload) != _DELAYS.size:
+        raise Undecodable("delays are cut")
+    return Delays(*_DELAYS.unpack(payload))
 
 
 def encode_names(mappings: tuple[str, ...]) -> bytes:

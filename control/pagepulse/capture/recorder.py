@@ -9,6 +9,7 @@ import os
 import stat
 import time
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,14 +24,18 @@ from pagepulse.capture.codec import (
     MAGIC,
     MAPS,
     PREAMBLE,
+    PROC,
     SNAP,
     VERSION,
+    WAIT,
     Encoder,
+    encode_delays,
     encode_names,
+    encode_pid,
     frame,
 )
 from pagepulse.errors import PagepulseError, UsageError
-from pagepulse.model.snapshot import Snapshot
+from pagepulse.model.snapshot import Delays, Snapshot
 
 KEY_EVERY_NS = 10_000_000_000
 """A snapshot that needs none before it, this often: the newest one is then found without decoding an hour."""
@@ -38,6 +43,16 @@ KEY_EVERY_NS = 10_000_000_000
 _HINTS = {errno.ENOSPC: "free some space, or record to another disk with -o",
           errno.EDQUOT: "the disk quota is used up: record to another place with -o",
           errno.EFBIG: "the file size limit is reached: raise `ulimit -f`, or record for a shorter time"}
+
+
+@dataclass(slots=True)
+class _Process:
+    """What was written of a process so far."""
+
+    encoder: Encoder = field(default_factory=Encoder)
+    mappings: tuple[str, ...] | None = None
+    delays: Delays | None = None
+    next_key_ns: int | None = None
 
 
 class Recorder:
@@ -59,9 +74,8 @@ class Recorder:
         self._fd = -1
         self.path = Path(path)
         self._size = 0
-        self._encoder = Encoder()
-        self._mappings: tuple[str, ...] | None = None
-        self._next_key_ns: int | None = None
+        self._processes: dict[int, _Process] = {}
+        self._pid: int | None = None
         self._fd = _create(self.path, force=force)
         self._append(PREAMBLE.pack(MAGIC, VERSION) + _json_chunk(HEAD, {**header, **_own_header()}))
 
@@ -71,20 +85,31 @@ class Recorder:
         return self._size
 
     def write(self, snapshot: Snapshot) -> None:
-        """Append a snapshot, later than the one before it.
+        """Append a snapshot, later than the one before it of the same process.
 
         Raises:
             PagepulseError: The disk is full, for instance. Every earlier snapshot stays readable.
         """
         chunks = []
-        if snapshot.mappings != self._mappings:
-            self._mappings = snapshot.mappings
+        process = self._processes.setdefault(snapshot.pid, _Process())
+        if self._pid not in (None, snapshot.pid):
+            chunks.append(frame(PROC, encode_pid(snapshot.pid)))
+        self._pid = snapshot.pid
+        if snapshot.mappings != process.mappings:
+            process.mappings = snapshot.mappings
             chunks.append(frame(MAPS, encode_names(snapshot.mappings)))
-        key = self._next_key_ns is None or snapshot.end_ns >= self._next_key_ns
+        if snapshot.delays is not None and snapshot.delays != process.delays:
+            process.delays = snapshot.delays
+            chunks.append(frame(WAIT, encode_delays(snapshot.delays)))
+        key = process.next_key_ns is None or snapshot.end_ns >= process.next_key_ns
         if key:
-            self._next_key_ns = snapshot.end_ns + KEY_EVERY_NS
-        chunks.append(frame(SNAP if key else DIFF, self._encoder.encode(snapshot, key=key)))
+            process.next_key_ns = snapshot.end_ns + KEY_EVERY_NS
+        chunks.append(frame(SNAP if key else DIFF, process.encoder.encode(snapshot, key=key)))
         self._append(b"".join(chunks))
+
+    def forget(self, pid: int) -> None:
+        """This process has ended: another one with its number begins anew."""
+        self._processes.pop(pid, None)
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Append something that happened: an exec, a scheme's action, a warning. The data must be JSON."""

@@ -7,7 +7,8 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -22,15 +23,19 @@ from pagepulse.capture.codec import (
     MAGIC,
     MAPS,
     PREAMBLE,
+    PROC,
     SNAP,
     VERSION,
+    WAIT,
     Decoder,
     Undecodable,
     checksum,
+    decode_delays,
     decode_names,
+    decode_pid,
 )
 from pagepulse.errors import PagepulseError, RefusedFile
-from pagepulse.model.snapshot import Snapshot
+from pagepulse.model.snapshot import Delays, Snapshot
 from pagepulse.units import format_size
 
 
@@ -48,6 +53,15 @@ class _Chunk(NamedTuple):
     kind: bytes
     offset: int
     length: int
+
+
+@dataclass(slots=True)
+class _Process:
+    """What was read of a process so far."""
+
+    decoder: Decoder = field(default_factory=Decoder)
+    mappings: tuple[str, ...] = ()
+    delays: Delays | None = None
 
 
 class Recording:
@@ -121,21 +135,36 @@ class Recording:
         except (KeyError, TypeError, ValueError):
             raise self._refused("an event lacks its kind, time or data") from None
 
-    def snapshots(self) -> Iterator[Snapshot]:
+    def pids(self) -> list[int]:
+        """The processes in it, in the order in which they were first seen."""
+        if any(chunk.kind == PROC for chunk in self._chunks):
+            return list(dict.fromkeys(snapshot.pid for snapshot in self.snapshots()))
+        return [snapshot.pid for snapshot in islice(self.snapshots(), 1)]
+
+    def snapshots(self, pid: int | None = None) -> Iterator[Snapshot]:
         """All of them, oldest first; none if the recording is empty. Can be called again.
+
+        Args:
+            pid: Those of this process alone.
 
         Raises:
             RefusedFile: A snapshot came through whole and makes no sense: not written by pagepulse.
         """
-        return self._decode(self._chunks)
+        everyone = self._decode(self._chunks)
+        return everyone if pid is None else (snapshot for snapshot in everyone if snapshot.pid == pid)
 
-    def last(self) -> Snapshot:
-        """The newest snapshot.
+    def last(self, pid: int | None = None) -> Snapshot:
+        """The newest snapshot; of this process, if one is given.
 
         Raises:
             PagepulseError: There is none.
         """
         self.require_snapshots()
+        if any(chunk.kind == PROC for chunk in self._chunks):
+            newest = deque(self.snapshots(pid), maxlen=1)
+            if not newest:
+                raise PagepulseError(f"{self.path} holds no snapshot of process {pid}")
+            return newest[0]
         kinds = [chunk.kind for chunk in self._chunks]
         key = max((i for i, kind in enumerate(kinds) if kind == SNAP), default=0)
         names = max((i for i, kind in enumerate(kinds[:key]) if kind == MAPS), default=0)
@@ -164,14 +193,20 @@ class Recording:
         self.close()
 
     def _decode(self, chunks: Iterable[_Chunk]) -> Iterator[Snapshot]:
-        decoder = Decoder()
-        mappings: tuple[str, ...] = ()
+        processes: dict[int, _Process] = {}
+        process = _Process()
         for chunk in chunks:
             try:
-                if chunk.kind == MAPS:
-                    mappings = decode_names(self._payload(chunk))
+                if chunk.kind == PROC:
+                    process = processes.setdefault(decode_pid(self._payload(chunk)), _Process())
+                elif chunk.kind == MAPS:
+                    process.mappings = decode_names(self._payload(chunk))
+                elif chunk.kind == WAIT:
+                    process.delays = decode_delays(self._payload(chunk))
                 elif chunk.kind in (SNAP, DIFF):
-                    yield decoder.decode(self._payload(chunk), mappings, key=chunk.kind == SNAP)
+                    snapshot = process.decoder.decode(self._payload(chunk), process.mappings, key=chunk.kind == SNAP)
+                    processes[snapshot.pid] = process  # the first one has no PROC chunk
+                    yield replace(snapshot, delays=process.delays)
             except Undecodable as error:
                 raise self._refused(f"at byte {chunk.offset}: {error}") from None
 

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import pwd
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from pagepulse.errors import UsageError
+from pagepulse.fleet import Selection
 from pagepulse.model.clearing import AUTO, WAYS
 from pagepulse.monitor import MonitorOptions
-from pagepulse.units import parse_share, parse_time_ns
+from pagepulse.units import parse_share, parse_size, parse_time_ns
 
 T = TypeVar("T")
 
@@ -25,12 +29,68 @@ def unit(parse: Callable[[str], T]) -> Callable[[str], T]:
     return convert
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
-    """`--pid PID`, or `-- COMMAND ARGS...`."""
+def add_target(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """`--pid PID`, or `-- COMMAND ARGS...`; where several processes can be watched, all that `Selection` knows."""
     group = parser.add_argument_group("target (one of)")
-    group.add_argument("--pid", type=int, help="a running process")
+    group.add_argument("--pid", type=int, action="extend", nargs="+" if several else 1,
+                       help="running processes" if several else "a running process")
+    if several:
+        _add_selection(group, parser.add_argument_group("which of them"))
     group.add_argument("argv", nargs="*", metavar="-- COMMAND",
                        help="start this command and watch it; its exit status is passed on")
+
+
+def _add_selection(target: argparse._ArgumentGroup, which: argparse._ArgumentGroup) -> None:
+    target.add_argument("--cgroup", type=Path, metavar="PATH",
+                        help="the processes of this control group and those below it, as they come and go")
+    target.add_argument("--system", action="store_true",
+                        help="all processes of at least --min-rss (default then: 16MiB)")
+    which.add_argument("--children", action="store_true",
+                       help="their children, too, and so on, as they start (default: only the process itself)")
+    which.add_argument("--exe", metavar="GLOB",
+                       help="only programs of this name, or path if it has a slash; alone: of the whole system")
+    which.add_argument("--user", type=_user, metavar="NAME", help="only this user's; alone: of the whole system")
+    which.add_argument("--min-rss", type=unit(parse_size), metavar="SIZE", default=0,
+                       help="only what has this much resident memory (default: 256KiB)")
+
+
+def _user(text: str) -> int:
+    try:
+        return int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no user {text!r}") from None
+
+
+def selection(args: argparse.Namespace) -> Selection:
+    """What was said about the target; a command is not started yet, and not in it.
+
+    Raises:
+        UsageError: No target, more than one kind, or ones that contradict each other.
+    """
+    pids = frozenset(args.pid or ())
+    if not hasattr(args, "cgroup"):
+        chosen = Selection(pids)
+    else:
+        chosen = Selection(pids, args.children, args.cgroup, args.system, args.exe, args.user, args.min_rss)
+    kinds = sum(map(bool, (pids, chosen.cgroup, args.argv, chosen.system)))
+    if kinds > 1 or not (kinds or chosen.is_wide):
+        raise UsageError("give one target: --pid PID, or -- COMMAND ARGS..." if not hasattr(args, "cgroup") else
+                         "give one target: --pid PID..., --cgroup PATH, --system, or -- COMMAND ARGS...")
+    if chosen.children and not (pids or args.argv):
+        raise UsageError("--children belongs to --pid or to a command", hint="--cgroup and --system have them anyway")
+    if not hasattr(args, "cgroup") and len(pids) > 1:
+        raise UsageError("give one process", why="this verb has one target")
+    if (pids or args.argv) and not chosen.children and (args_filter := _filter_given(chosen)):
+        raise UsageError(f"{args_filter} says nothing about processes that are named",
+                         hint="give it with --children, --cgroup or --system")
+    if os.getpid() in pids:
+        raise UsageError("pagepulse does not watch itself", hint="give another process")
+    return chosen
+
+
+def _filter_given(chosen: Selection) -> str | None:
+    given = {"--exe": chosen.exe is not None, "--user": chosen.user is not None, "--min-rss": chosen.min_rss_bytes > 0}
+    return next((name for name, is_given in given.items() if is_given), None)
 
 
 def add_monitoring(parser: argparse.ArgumentParser) -> None:

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pagepulse.capture import Recorder, check_new
-from pagepulse.cli.options import add_monitoring, add_target
-from pagepulse.cli.session import Session, refuse_silence, session
+from pagepulse.cli.options import add_monitoring, add_target, selection
+from pagepulse.cli.session import Session, fleet_session, refuse_emptiness, refuse_silence, session
+from pagepulse.fleet import Fleet
 from pagepulse.kernel.host import facts, require
+from pagepulse.kernel.usage import Waiter
+from pagepulse.monitor import Monitor
 from pagepulse.report.words import CLEARED_TOGETHER
 from pagepulse.units import format_size
 
@@ -30,7 +33,7 @@ class Record:
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         """Target, monitoring and output options."""
-        add_target(parser)
+        add_target(parser, several=True)
         add_monitoring(parser)
         parser.add_argument("-o", "--output", type=Path, metavar="FILE", default=Path("pagepulse.data"),
                             help="the recording (default: pagepulse.data)")
@@ -41,22 +44,49 @@ class Record:
         """Record until the end."""
         require(facts())  # first: without privileges nothing else matters
         check_new(args.output, force=args.force)
+        if not selection(args).is_single:
+            return _record_fleet(args)
         with session(args) as running, Recorder(args.output, _header(running), force=args.force) as recorder:
-            running.monitor.on_event = partial(_record_event, recorder)
-            for snapshot in running.monitor.snapshots(running.waiter):
-                recorder.write(snapshot)
-            summary = running.monitor.totals.summary() | {"clearing": running.monitor.clearing()}
-            recorder.close(summary)
+            summary = _record(running.monitor, running.waiter, recorder)
             refuse_silence(running)
-            if args.json:
-                print(json.dumps(summary))
-            else:
-                print(_in_words(summary, recorder), file=sys.stderr)
+            _print_summary(summary, recorder, args)
         return running.exit_status
+
+
+def _record_fleet(args: argparse.Namespace) -> int:
+    with fleet_session(args) as running:
+        header = {"pid": None, "target": asdict(running.fleet.roster.selection), "options": asdict(running.options),
+                  "kernel": platform.release(), "prices": asdict(running.fleet.prices), "probes": [],
+                  "command": args.argv}
+        header["target"] |= {"pids": sorted(header["target"]["pids"]), "cgroup": args.cgroup and str(args.cgroup)}
+        with Recorder(args.output, header, force=args.force) as recorder:
+            summary = _record(running.fleet, running.waiter, recorder)
+            refuse_emptiness(running)
+            _print_summary(summary, recorder, args)
+    return running.exit_status
+
+
+def _record(watcher: Monitor | Fleet, waiter: Waiter, recorder: Recorder) -> dict[str, Any]:
+    """Record until the end; what it came to."""
+    watcher.on_event = partial(_record_event, recorder)
+    for snapshot in watcher.snapshots(waiter):
+        recorder.write(snapshot)
+    summary = watcher.summary() | {"clearing": watcher.clearing()}
+    recorder.close(summary)
+    return summary
+
+
+def _print_summary(summary: dict[str, Any], recorder: Recorder, args: argparse.Namespace) -> None:
+    if args.json:
+        print(json.dumps(summary))
+    else:
+        print(_in_words(summary, recorder), file=sys.stderr)
 
 
 def _record_event(recorder: Recorder, kind: str, data: dict[str, Any]) -> None:
     recorder.event(kind, data)
+    if kind == "ended":
+        recorder.forget(data["pid"])
     if kind == "clear":
         print("pagepulse: most of the target is shared with other processes, which MADV_COLD does not clear:\n"
               f"  {CLEARED_TOGETHER}", file=sys.stderr)
@@ -75,10 +105,11 @@ def _in_words(summary: dict[str, Any], recorder: Recorder) -> str:
     together = "" if clearing["how"] == "cold" else (
         f"{clearing['clears']} clears by clear_refs held the target's mmap lock for "
         f"{clearing['longest_clear_us'] / 1000:.1f} ms at most\n")
-    return (f"{summary['snapshots']} snapshots in {summary['duration_s']:.1f} s to {recorder.path} "
+    of = f" of {summary['processes']} processes" if "processes" in summary else ""
+    return (f"{summary['snapshots']} snapshots{of} in {summary['duration_s']:.1f} s to {recorder.path} "
             f"({format_size(recorder.size_bytes)}); cost {summary['cpu_percent']:.2f} % of a CPU, "
             f"and the target {summary['target_tax_percent']:.2f} %{lost}\n{together}"
-            f"next: pagepulse report heatmap {recorder.path}")
+            f"next: pagepulse report {'wss' if of else 'heatmap'} {recorder.path}")
 
 
 COMMAND = Record()

@@ -8,6 +8,7 @@ import json
 import shlex
 import shutil
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Report:
             ("wss", "percentiles of the working set"), ("idle", "memory not touched for how long"))}
         for subparser in added.values():
             subparser.add_argument("file", metavar="FILE", help="a recording that `pagepulse record` made")
+            subparser.add_argument("--pid", type=int, help="this process alone, of a recording with several")
             subparser.add_argument("--json", action="store_true", help="print JSON, with units in the keys")
         added["regions"].add_argument("--last", action="store_true", help="the newest snapshot alone")
         picture = added["heatmap"]
@@ -61,6 +63,9 @@ class Report:
             if recording.complaint:
                 print(f"pagepulse: {recording.complaint}", file=sys.stderr)
             recording.require_snapshots()
+            args.pids = recording.pids()
+            if args.pid is not None and args.pid not in args.pids:
+                raise UsageError(f"{args.file} holds no process {args.pid}", hint=f"it holds {_some(args.pids)}")
             _REPORTS[args.kind](recording, args)
         return 0
 
@@ -84,6 +89,20 @@ def _check_output(args: argparse.Namespace) -> None:
         raise UsageError("--json and -o contradict each other", hint="give one of them")
 
 
+def _some(pids: list[int]) -> str:
+    more = f" and {len(pids) - 8} more" if len(pids) > 8 else ""
+    return ", ".join(map(str, pids[:8])) + more
+
+
+def _summed(recording: Recording, args: argparse.Namespace) -> Iterator[Snapshot]:
+    """Snapshots of the process, or sums over all where there are several."""
+    if len(args.pids) == 1 or args.pid is not None:
+        return recording.snapshots(args.pid)
+    from pagepulse.report.together import together  # noqa: PLC0415
+    return together(recording.snapshots(), [(event.at_ns, int(event.data["pid"])) for event in recording.events()
+                                            if event.kind == "ended"])
+
+
 def _clearing(recording: Recording) -> dict[str, Any]:
     """How accessed bits were cleared: for JSON."""
     options = recording.header.get("options")
@@ -103,7 +122,7 @@ def _print_clearing(recording: Recording) -> None:
 def _regions(recording: Recording, args: argparse.Namespace) -> None:
     from pagepulse.report.regions import regions_json, regions_text  # noqa: PLC0415 each report loads its own
     origin_ns = next(recording.snapshots()).start_ns
-    snapshots: Iterable[Snapshot] = [recording.last()] if args.last else recording.snapshots()
+    snapshots: Iterable[Snapshot] = [recording.last(args.pid)] if args.last else recording.snapshots(args.pid)
     if args.json:
         sys.stdout.writelines(regions_json(snapshots))
     else:
@@ -113,7 +132,7 @@ def _regions(recording: Recording, args: argparse.Namespace) -> None:
 
 def _wss(recording: Recording, args: argparse.Namespace) -> None:
     from pagepulse.report.totals import wss_json, wss_text  # noqa: PLC0415
-    summed = overview(recording.snapshots())
+    summed = overview(_summed(recording, args))
     if args.json:
         _print_json(wss_json(summed) | _clearing(recording))
     else:
@@ -123,16 +142,21 @@ def _wss(recording: Recording, args: argparse.Namespace) -> None:
 
 def _idle(recording: Recording, args: argparse.Namespace) -> None:
     from pagepulse.report.totals import idle_json, idle_text  # noqa: PLC0415
-    newest = recording.last()
+    is_sum = len(args.pids) > 1 and args.pid is None
+    newest = deque(_summed(recording, args), maxlen=1)[0] if is_sum else recording.last(args.pid)
     if args.json:
         _print_json(idle_json(newest) | _clearing(recording))
     else:
-        _print(idle_text(newest, newest.end_ns - next(recording.snapshots()).start_ns, _terminal_width()))
+        watched_ns = newest.end_ns - next(recording.snapshots(args.pid)).start_ns
+        _print(idle_text(newest, watched_ns, _terminal_width()))
         _print_clearing(recording)
 
 
 def _heatmap(recording: Recording, args: argparse.Namespace) -> None:
-    summed = overview(recording.snapshots())
+    if len(args.pids) > 1 and args.pid is None:
+        raise UsageError(f"{recording.path} holds {len(args.pids)} processes, each with addresses of its own",
+                         hint=f"draw one of them: --pid with one of {_some(args.pids)}")
+    summed = overview(recording.snapshots(args.pid))
     if args.output is not None:
         _write_picture(recording, summed, args.output)
     elif args.json:
@@ -146,7 +170,8 @@ def _heatmap(recording: Recording, args: argparse.Namespace) -> None:
 def _heat(recording: Recording, summed: Overview, *, cells: int, rows: int, min_cells: int = 1,
           max_groups: int | None = None) -> Heat:
     folding = fold(summed.spans, cells, min_cells=min_cells, max_groups=max_groups)
-    return heat(recording.snapshots(), folding, rows, summed.start_ns, summed.end_ns, summed.aggregation_ns)
+    return heat(recording.snapshots(summed.last.pid), folding, rows, summed.start_ns, summed.end_ns,
+                summed.aggregation_ns)
 
 
 def _print_heat(recording: Recording, summed: Overview, args: argparse.Namespace) -> None:

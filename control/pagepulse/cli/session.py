@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pagepulse.cli.options import monitor_options
-from pagepulse.errors import PagepulseError, TargetGone, UsageError
+from pagepulse.cli.options import monitor_options, selection
+from pagepulse.errors import PagepulseError, TargetGone, Unsupported, UsageError
+from pagepulse.fleet import Fleet, Roster
+from pagepulse.kernel.census import allow_many_files
 from pagepulse.kernel.host import facts, require
 from pagepulse.kernel.launch import Command
 from pagepulse.kernel.lock import TargetLock
@@ -18,6 +20,7 @@ from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.program import Programs
 from pagepulse.kernel.reader import Reader
+from pagepulse.kernel.taskstats import TaskDelays
 from pagepulse.kernel.usage import Waiter
 from pagepulse.monitor import Monitor, MonitorOptions
 
@@ -52,7 +55,7 @@ def session(args: argparse.Namespace, *, acts: bool = False, mute: bool = False)
     _check_target(args, acts=acts)
     require(facts())
     with ExitStack() as stack:
-        process = Process(args.pid) if args.pid is not None else None
+        process = Process(args.pid[0]) if args.pid else None
         if process is not None:
             stack.callback(process.close)
         programs = stack.enter_context(Programs())
@@ -83,13 +86,81 @@ def session(args: argparse.Namespace, *, acts: bool = False, mute: bool = False)
 
 
 def _check_target(args: argparse.Namespace, *, acts: bool) -> None:
-    if (args.pid is None) == (not args.argv):
-        raise UsageError("give one target: --pid PID, or -- COMMAND ARGS...")
-    if args.pid == os.getpid():
-        raise UsageError("pagepulse does not watch itself", hint="give another process")
-    if acts and args.pid == 1:
+    chosen = selection(args)
+    if acts and 1 in chosen.pids:
         raise UsageError("schemes are not applied to process 1", why="the whole system depends on its memory",
                          hint="`pagepulse record --pid 1` watches it")
+
+
+@dataclass(slots=True)
+class FleetSession:
+    """Many processes that are watched, and what belongs to it."""
+
+    fleet: Fleet
+    waiter: Waiter
+    options: MonitorOptions
+    command: Command | None
+    exit_status: int = 0
+    """As a Session's."""
+
+
+@contextmanager
+def fleet_session(args: argparse.Namespace, *, mute: bool = False) -> Iterator[FleetSession]:
+    """Attach to the processes that the arguments name, and to those that join them; as `session`."""
+    options, chosen = monitor_options(args), selection(args)
+    require(facts())
+    for pid in chosen.pids:
+        Process(pid).close()  # a named process that is not there is a mistake
+    allow_many_files()
+    with ExitStack() as stack:
+        reader = Reader(stack.enter_context(Programs()))
+        command = Command(args.argv, mute=mute) if args.argv else None
+        if command is not None:
+            stack.callback(command.end)
+            chosen = replace(chosen, pids=frozenset({command.pid}))
+        roster = Roster(chosen)
+        stack.callback(roster.close)
+        if roster.deaf is not None:
+            print(f"pagepulse: {roster.deaf.what}: {roster.deaf.why}\n"
+                  "  new processes are looked for once a second", file=sys.stderr)
+        waiter = Waiter(None)
+        stack.callback(waiter.close)
+        fleet = Fleet(reader, roster, options, _delays(stack))
+        stack.callback(fleet.close)
+        running = FleetSession(fleet, waiter, options, command)
+        yield running
+        if command is not None:
+            running.exit_status = command.end()
+
+
+def _delays(stack: ExitStack) -> TaskDelays | None:
+    """Who tells what targets wait for, if the kernel counts it."""
+    if TaskDelays.hint():
+        return None
+    try:
+        delays = TaskDelays()
+    except Unsupported:
+        return None
+    stack.callback(delays.close)
+    return delays
+
+
+def refuse_emptiness(running: FleetSession) -> None:
+    """Say so if nobody was watched.
+
+    Raises:
+        PagepulseError: There is no snapshot, and nobody asked us to stop.
+    """
+    fleet = running.fleet
+    if fleet.totals.snapshots or running.waiter.signal is not None:
+        return
+    if fleet.refused:
+        pid, why = next(iter(fleet.refused.items()))
+        raise PagepulseError(f"none of {len(fleet.refused)} processes could be watched", why=f"process {pid}: {why}")
+    if fleet.opened:
+        raise _ended_too_soon()
+    raise PagepulseError("there was no process to watch", why="none belongs to the target and has enough memory",
+                         hint="see --min-rss; `ps -eo pid,rss,args --sort -rss` lists processes")
 
 
 def refuse_silence(running: Session) -> None:

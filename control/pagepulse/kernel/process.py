@@ -134,7 +134,9 @@ class Process:
 
     def ends_within(self, patience_s: float) -> bool:
         """As `has_exited`, but wait so long for it."""
-        return bool(select.select([self.pidfd], [], [], patience_s)[0])
+        poll = select.poll()  # unlike select it knows descriptors above 1023
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(patience_s * 1e3))
 
     def close(self) -> None:
         """Let go of the process; it goes on."""

@@ -28,10 +28,10 @@ class Waiter:
     A second SIGINT ends the process at once, as if nobody handled it.
 
     Args:
-        pidfd: The target.
+        pidfd: The target; None where there are many, and the end of one is not the end.
     """
 
-    def __init__(self, pidfd: int) -> None:
+    def __init__(self, pidfd: int | None) -> None:
         self._pidfd = pidfd
         self._read_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.signal: int | None = None
@@ -51,14 +51,22 @@ class Waiter:
         """Whether a signal came or the target ended."""
         return self.signal is not None or self.target_ended
 
-    def wait_until(self, deadline_ns: int) -> bool:
+    def wait_until(self, deadline_ns: int, wake_fd: int | None = None) -> bool:
         """Sleep until CLOCK_MONOTONIC reaches the deadline.
+
+        Args:
+            deadline_ns: When.
+            wake_fd: Wake up as soon as this can be read, too.
 
         Returns:
             Whether to go on: neither a signal came nor the target ended.
         """
         remaining_s = (deadline_ns - time.monotonic_ns()) / 1e9
-        ready, _, _ = select.select([self._pidfd, self._read_fd], [], [], max(remaining_s, 0))
+        poll = select.poll()  # unlike select it knows descriptors above 1023
+        for fd in (self._pidfd, self._read_fd, wake_fd):
+            if fd is not None:
+                poll.register(fd, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(max(remaining_s, 0) * 1e3)]
         if self._pidfd in ready:
             self.target_ended = True
         return not self.is_over

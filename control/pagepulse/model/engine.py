@@ -221,7 +221,7 @@ class Engine:
         self.tick()
         self._learn_from_probe(self.memory.now_ns())
         self._read_back_along()
-        self._patrol(patrol, ended_ns)
+        self.patrol(patrol, ended_ns)
         now_ns = self.memory.now_ns()
         result = self._estimate(now_ns)
         snapshot = self._snapshot(result, now_ns)
@@ -323,7 +323,8 @@ class Engine:
 
     # --- patrol ----------------------------------------------------------------------------------------------------
 
-    def _patrol(self, count: int, since_ns: int) -> None:
+    def patrol(self, count: int, since_ns: int) -> None:
+        """Read so many watched windows in their turn, but for those that were read since then."""
         chosen = self._rounds.next(count, since_ns)
         if not len(chosen):
             return

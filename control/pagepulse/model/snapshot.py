@@ -42,6 +42,16 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Delays:
+    """For how long the threads of a target waited for memory since they began, in nanoseconds, as the kernel counts."""
+
+    swapin_ns: int
+    reclaim_ns: int
+    thrashing_ns: int
+    """Waiting for pages of files that had been in memory a moment before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one aggregation interval said about a target."""
 
@@ -64,6 +74,8 @@ class Snapshot:
     dropped: int
     """Reads that failed or were overtaken by a change of the page tables: samples lost, not cold."""
     cost: Cost
+    delays: Delays | None = None
+    """None: nobody asked, or the kernel does not count."""
 
     @property
     def max_nr_accesses(self) -> float:

@@ -39,8 +39,8 @@ class Budget:
     """
 
     def __init__(self, share: float, aggregation_ns: int, prices: Prices, *, pinned: bool) -> None:
-        self._share = share
-        self._shortest_ns = aggregation_ns
+        self.share = share
+        self.shortest_ns = aggregation_ns
         self._prices = prices
         self._longest_ns = _LONGEST_NS
         self._pinned = pinned
@@ -62,7 +62,7 @@ class Budget:
         """
         self._longest_ns = _LONGEST_WHOLE_NS
         if not self._pinned:
-            self._shortest_ns = max(self._shortest_ns, shortest_ns)
+            self.shortest_ns = max(self.shortest_ns, shortest_ns)
             self.aggregation_ns = max(self.aggregation_ns, shortest_ns)
 
     def limits(self, windows: int) -> Limits:
@@ -71,10 +71,10 @@ class Budget:
         Args:
             windows: How many windows the target has.
         """
-        affordable = _PATROL_SHARE * self._share * self.aggregation_ns / self._prices.window_read_ns
+        affordable = _PATROL_SHARE * self.share * self.aggregation_ns / self._prices.window_read_ns
         patrol = int(min(windows * self.aggregation_ns / _PATROL_NS, affordable, _PATROL_AT_ONCE))
         sweep_share = _SWEEP_SHARE_IN_DEBT if self._debt_ns > 0 else _SWEEP_SHARE
-        pages = sweep_share * self._share * self.aggregation_ns / self._prices.page_clear_ns
+        pages = sweep_share * self.share * self.aggregation_ns / self._prices.page_clear_ns
         if self._first_sweep_pages > 0:
             at_once = _FIRST_SWEEP_SHARE * self.aggregation_ns / self._prices.page_clear_ns
             pages = max(pages, min(self._first_sweep_pages, at_once))
@@ -99,7 +99,7 @@ class Budget:
             once_ns: Tax that does not come again with each interval: memory that woke up. It is only saved again.
         """
         self._age_ns += duration_ns
-        self._debt_ns = max(self._debt_ns + steady_ns + sweep_ns + once_ns - self._share * duration_ns, 0.0)
+        self._debt_ns = max(self._debt_ns + steady_ns + sweep_ns + once_ns - self.share * duration_ns, 0.0)
         if self._age_ns <= _FIRST_SWEEP_ENDS_NS:
             self._start_debt_ns, self._debt_ns = self._start_debt_ns + self._debt_ns, 0.0
         if self._age_ns < _WARM_UP_NS:
@@ -111,16 +111,16 @@ class Budget:
             self._sweep_share += _SMOOTHING * (sweep_ns / duration_ns - self._sweep_share)
         repaid_ns = min(self._start_debt_ns, self._start_debt_ns * duration_ns / _REPAY_START_NS)
         self._start_debt_ns -= repaid_ns
-        free = _USE * self._share - self._sweep_share - self._debt_ns / _REPAY_NS - repaid_ns / duration_ns
-        free = max(free, _FREE_AT_LEAST * self._share)
+        free = _USE * self.share - self._sweep_share - self._debt_ns / _REPAY_NS - repaid_ns / duration_ns
+        free = max(free, _FREE_AT_LEAST * self.share)
         wanted_ns = min(self._cost_ns / free, self._longest_ns)
         if self._pinned:
             self._adapt_probes(wanted_ns / self.aggregation_ns)
             return
         if abs(wanted_ns / self.aggregation_ns - 1) > _HYSTERESIS:
             step = min(max(wanted_ns / self.aggregation_ns, 1 / _STEP), _STEP)
-            self.aggregation_ns = max(round(self.aggregation_ns * step), self._shortest_ns)
-        if self.aggregation_ns == self._shortest_ns:
+            self.aggregation_ns = max(round(self.aggregation_ns * step), self.shortest_ns)
+        if self.aggregation_ns == self.shortest_ns:
             self._adapt_probes(wanted_ns / self.aggregation_ns)
         else:
             self._probes = _USUAL_PROBES

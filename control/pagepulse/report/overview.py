@@ -29,6 +29,8 @@ class Overview:
     tax_ns: int
     dropped: int
     spans: Spans
+    aggregation_ns: float
+    """The aggregation interval: the median."""
 
     @property
     def end_ns(self) -> int:
@@ -40,12 +42,6 @@ class Overview:
         """From the start of the oldest snapshot to the end of the newest."""
         return self.end_ns - self.start_ns
 
-    @property
-    def aggregation_ns(self) -> float:
-        """The aggregation interval, on average."""
-        starts = np.concatenate(([self.start_ns], self.times_ns[:-1]))
-        return float(np.median(self.times_ns - starts))
-
 
 def overview(snapshots: Iterable[Snapshot]) -> Overview:
     """Gather it.
@@ -54,19 +50,20 @@ def overview(snapshots: Iterable[Snapshot]) -> Overview:
         PagepulseError: There are no snapshots.
     """
     collector = SpanCollector()
-    series: list[tuple[int, int, int]] = []
+    series: list[tuple[int, int, int, int]] = []
     cpu_ns = tax_ns = dropped = 0
     start_ns: int | None = None
     snapshot = None
     for snapshot in snapshots:
         start_ns = snapshot.start_ns if start_ns is None else start_ns
         collector.add(snapshot)
-        series.append((snapshot.end_ns, snapshot.wss_bytes, snapshot.rss_bytes))
+        series.append((snapshot.end_ns, snapshot.wss_bytes, snapshot.rss_bytes, snapshot.end_ns - snapshot.start_ns))
         cpu_ns += snapshot.cost.cpu_ns
         tax_ns += snapshot.cost.tax_ns
         dropped += snapshot.dropped
     if snapshot is None or start_ns is None:
         raise PagepulseError("there is no snapshot to report on",
                              hint="record for longer than one --aggregate interval")
-    times, wss, rss = np.array(series, np.int64).T
-    return Overview(len(series), start_ns, snapshot, times, wss, rss, cpu_ns, tax_ns, dropped, collector.spans())
+    times, wss, rss, lengths = np.array(series, np.int64).T
+    return Overview(len(series), start_ns, snapshot, times, wss, rss, cpu_ns, tax_ns, dropped, collector.spans(),
+                    float(np.median(lengths)))

@@ -68,7 +68,8 @@ def idle_text(snapshot: Snapshot, watched_ns: int, width: int = 80) -> Iterator[
         width: Of the terminal.
     """
     watched, rss = format_time_ns(watched_ns), format_size(snapshot.rss_bytes)
-    yield from wrapped([f"pid {snapshot.pid}, watched for {watched}: {rss} resident"], width)
+    who = f"pid {snapshot.pid}" if snapshot.pid else "all processes together"
+    yield from wrapped([f"{who}, watched for {watched}: {rss} resident"], width)
     for size, share, meaning in idle_rows(snapshot, watched_ns):
         first, *more = textwrap.wrap(meaning, max(width - 21, 10))
         yield f"{size:>10} {f'({share})' if share else '':<9} {first}"

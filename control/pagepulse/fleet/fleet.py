@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Fleet: the loop over many processes. One thread visits each in its turn; who is visited when follows from one budget.
+
+An aggregation interval of a target is a few short steps far apart (`Monitor.interval`), so the intervals of all targets
+overlap, and each is as long as its share of the budget asks for. Between the visits to those that sleep a glance of
+some 0.1 ms tells whether they woke.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from pagepulse.errors import PagepulseError, TargetGone
+from pagepulse.fleet.member import Member
+from pagepulse.fleet.roster import Roster
+from pagepulse.kernel.lock import TargetLock
+from pagepulse.kernel.prices import calibrate
+from pagepulse.kernel.probes import NoProbes
+from pagepulse.kernel.process import Process
+from pagepulse.kernel.reader import Reader
+from pagepulse.kernel.taskstats import TaskDelays
+from pagepulse.kernel.usage import Waiter, cpu_ns
+from pagepulse.model.snapshot import Snapshot
+from pagepulse.monitor import Monitor, MonitorOptions, Totals
+from pagepulse.policy.shares import SharedBudget, intervals_ns
+
+_QUIET_NS = 20_000_000  # events are taken this seldom: a storm of forks must not wake us for each
+_SETTLE_NS = 500_000_000  # how often money is counted and shared out again
+_GLANCE_SHARE, _GLANCE_AT_LEAST_NS, _GLANCE_USUAL_NS = 0.25, 2_000_000_000, 130_000.0
+_DELAYS_EVERY_NS = 10_000_000_000
+_PRESSURE_EVERY_NS = 10_000_000_000
+_OPEN_AGAIN_NS = 50_000_000
+_FOREVER_NS = 1 << 62
+
+
+class Fleet:
+    """Watches many processes.
+
+    Args:
+        reader: The reader.
+        roster: Who is to be watched; the caller closes it.
+        options: How to watch. `aggregation_ns` is the shortest interval; the budget is that of all together.
+        delays: Asked for what targets waited for; None: snapshots do not tell.
+    """
+
+    def __init__(self, reader: Reader, roster: Roster, options: MonitorOptions,
+                 delays: TaskDelays | None = None) -> None:
+        self._reader, self.roster, self._delays = reader, roster, delays
+        self._options = replace(options, pinned=False)
+        self.prices = calibrate(reader)
+        self._shared = SharedBudget(options.budget)
+        self._members: dict[int, Member] = {}
+        self._queue: list[tuple[int, int, Member]] = []
+        self._number = itertools.count()
+        self._round: deque[Member] = deque()
+        self._glance_due_ns = self._glance_cost_ns = 0.0
+        self._quiet_until_ns = 0
+        self._settled_ns, self._settled_cpu_ns = time.monotonic_ns(), cpu_ns()
+        self._visits_ns = self._taxes_ns = 0.0
+        self._pressure_due_ns = 0
+        self._is_paused = False
+        self.totals = Totals(time.monotonic_ns(), cpu_ns())
+        self.opened = 0
+        """How many processes were watched so far."""
+        self.refused: dict[int, str] = {}
+        """Processes that cannot be watched, and why."""
+        self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
+        """Told of `watched`, `ended`, `exec`, `clear` and `refused`, each with a `pid`; of a cgroup's `pressure`."""
+
+    @property
+    def monitors(self) -> Mapping[int, Monitor]:
+        """The watched processes by pid: to apply schemes to them."""
+        return {pid: member.monitor for pid, member in self._members.items()}
+
+    def start(self, pid: int) -> None:
+        """Watch this process, too."""
+        self.roster.add(pid)
+
+    def stop(self, pid: int) -> None:
+        """Watch this process no more."""
+        self.roster.forget(pid)
+        self._drop(pid)
+
+    def clearing(self) -> dict[str, Any]:
+        """How accessed bits are cleared by now: `refs` where it is so for any of the processes."""
+        of_each = [member.monitor.clearing() for member in self._members.values()]
+        together = [clearing for clearing in of_each if clearing["how"] != "cold"]
+        if not together:
+            return {"how": "cold"}
+        return {**together[0], "clears": sum(clearing["clears"] for clearing in together),
+                "longest_clear_us": max(clearing["longest_clear_us"] for clearing in together)}
+
+    def summary(self) -> dict[str, Any]:
+        """What a whole run came to: that of `totals`, and how many processes there were."""
+        return {**self.totals.summary(), "processes": self.opened, "refused_processes": len(self.refused),
+                "not_watched": self.roster.waiting}
+
+    def pause(self) -> None:
+        """Visit nobody until `resume`; forks and exits are followed all the same."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Go on. What was touched meanwhile is known as far as it was watched."""
+        self._is_paused = False
+
+    def snapshots(self, waiter: Waiter) -> Iterator[Snapshot]:
+        """Snapshots, of whom it is the turn, until the duration is over, a signal comes, or nobody is left.
+
+        Args:
+            waiter: What to sleep on.
+        """
+        duration_ns = self._options.duration_ns
+        end_ns = _FOREVER_NS if duration_ns is None else self.totals.begun_ns + duration_ns
+        gc.collect()
+        gc.freeze()  # what start-up made stays: no collector should walk over it ten times a second
+        while not waiter.is_over and (now_ns := time.monotonic_ns()) < end_ns:
+            if now_ns >= self._quiet_until_ns:
+                self._call_roll(now_ns)
+            if not self._members and self.roster.is_over:
+                return
+            if now_ns - self._settled_ns >= _SETTLE_NS:
+                self._settle(now_ns)
+            member = self._next(now_ns)
+            if member is None:
+                self._glance(now_ns)
+                self._sleep(waiter, end_ns)
+            elif (snapshot := self._visit(member)) is not None:
+                yield snapshot
+        if not waiter.is_over:
+            yield from self._last_words()
+
+    def _sleep(self, waiter: Waiter, end_ns: int) -> None:
+        due_ns = min(end_ns, max(self.roster.due_ns(), self._quiet_until_ns), self._settled_ns + 4 * _SETTLE_NS)
+        if self._members and not self._is_paused:
+            due_ns = min(due_ns, self._queue[0][0], int(self._glance_due_ns))
+        now_ns = time.monotonic_ns()
+        if now_ns < self._quiet_until_ns:  # deaf to forks until then
+            waiter.wait_until(min(due_ns, self._quiet_until_ns))
+        else:
+            waiter.wait_until(due_ns, self.roster.wake_fd)
+
+    # --- who is watched --------------------------------------------------------------------------------------------
+
+    def _call_roll(self, now_ns: int) -> None:
+        self._quiet_until_ns = now_ns + _QUIET_NS
+        left, newcomers = self.roster.call(now_ns)
+        for pid in left:
+            self.refused.pop(pid, None)
+            self._drop(pid)
+        for pid in newcomers:
+            if pid in self._members or pid in self.refused:
+                continue
+            if self._shared.may_open:
+                self._open(pid)
+            else:
+                self.roster.postpone(pid, now_ns + _OPEN_AGAIN_NS)
+
+    def _open(self, pid: int) -> None:
+        before_ns = cpu_ns()
+        try:
+            member = self._attached(pid)
+        except (PagepulseError, OSError) as error:
+            self._shared.opened(cpu_ns() - before_ns)
+            if not isinstance(error, TargetGone):
+                self.refused[pid] = getattr(error, "what", str(error))
+                self.on_event("refused", {"pid": pid, "why": self.refused[pid]})
+            return
+        member.interval_ns = self._options.aggregation_ns
+        member.monitor.on_event = self._pass_on
+        self._members[pid] = member
+        self._round.append(member)
+        self.opened += 1
+        self._shared.opened(cpu_ns() - before_ns)
+        self.on_event("watched", {"pid": pid, "name": member.process.name})
+        self._at(member, time.monotonic_ns())
+
+    def _pass_on(self, kind: str, data: dict[str, object]) -> None:
+        self.on_event(kind, data)
+
+    def _attached(self, pid: int) -> Member:
+        process = Process(pid)
+        try:
+            lock = TargetLock(process)
+        except PagepulseError:
+            process.close()
+            raise
+        try:
+            return Member(process, lock, Monitor(process, self._reader, NoProbes(), self._options, self.prices))
+        except (PagepulseError, OSError):
+            lock.close()
+            process.close()
+            raise
+
+    def _drop(self, pid: int) -> None:
+        member = self._members.pop(pid, None)
+        if member is not None:
+            member.close()
+            self.totals.unclearable_bytes -= member.unclearable_bytes
+            self.on_event("ended", {"pid": pid})
+
+    # --- whose turn it is ------------------------------------------------------------------------------------------
+
+    def _at(self, member: Member, due_ns: int) -> None:
+        member.due_ns = due_ns
+        heapq.heappush(self._queue, (due_ns, next(self._number), member))
+
+    def _next(self, now_ns: int) -> Member | None:
+        """Who is due, taken out of the queue."""
+        queue = self._queue
+        while queue:
+            due_ns, _, member = queue[0]
+            if member.is_open and member.due_ns == due_ns and (due_ns > now_ns or self._is_paused):
+                return None
+            heapq.heappop(queue)
+            if member.is_open and member.due_ns == due_ns:
+                return member
+        return None
+
+    def _visit(self, member: Member) -> Snapshot | None:
+        """One step of a target's aggregation interval; its last one gives the snapshot."""
+        before_ns = cpu_ns()
+        snapshot = None
+        try:
+            due_ns = next(member.steps or member.begin(time.monotonic_ns()))
+        except StopIteration as over:
+            member.spent_ns += cpu_ns() - before_ns
+            snapshot, due_ns = self._finished(member, over.value), time.monotonic_ns()
+        except TargetGone as gone:
+            member.steps = None
+            if member.process.has_exited() or not member.monitor.start_over(gone):
+                self.roster.forget(member.process.pid)
+                self._drop(member.process.pid)
+                return None
+            due_ns = time.monotonic_ns()
+        spent_ns = cpu_ns() - before_ns
+        member.spent_ns += spent_ns
+        self._visits_ns += spent_ns
+        if not member.seen:
+            self._shared.opened(spent_ns)
+        self._at(member, due_ns)
+        return snapshot
+
+    def _finished(self, member: Member, seen: Snapshot) -> Snapshot:
+        snapshot = member.monitor.account(seen, member.spent_ns)
+        member.finished(snapshot)
+        if self._delays is not None and snapshot.end_ns >= member.delays_due_ns:
+            member.delays_due_ns = snapshot.end_ns + _DELAYS_EVERY_NS
+            member.delays = self._delays.of(snapshot.pid)
+        self._taxes_ns += snapshot.cost.tax_ns
+        totals = self.totals
+        totals.snapshots += 1
+        totals.tax_ns += snapshot.cost.tax_ns
+        totals.dropped += snapshot.dropped
+        totals.unclearable_bytes += snapshot.unclearable_bytes - member.unclearable_bytes
+        member.unclearable_bytes = snapshot.unclearable_bytes
+        return replace(snapshot, delays=member.delays)
+
+    def _last_words(self) -> Iterator[Snapshot]:
+        """Snapshots of those of whom there is none yet."""
+        for member in [member for member in self._members.values() if not member.seen and member.steps is not None]:
+            while member.is_open and not member.seen:
+                snapshot = self._visit(member)
+                if snapshot is not None:
+                    yield snapshot
+
+    def _glance(self, now_ns: int) -> None:
+        """Look at a few of those whose next visit is far away; visit those that woke."""
+        if now_ns < self._glance_due_ns or self._is_paused or not self._round:
+            return
+        cost_ns = self._glance_cost_ns or _GLANCE_USUAL_NS
+        period_ns = max(len(self._round) * cost_ns / (_GLANCE_SHARE * self._shared.share), _GLANCE_AT_LEAST_NS)
+        count = max(len(self._round) // 16, 1)
+        self._glance_due_ns = now_ns + period_ns * count / len(self._round)
+        before_ns, looked = cpu_ns(), 0
+        for _ in range(count):
+            member = self._round.popleft()
+            if not member.is_open:
+                continue
+            self._round.append(member)
+            if member.due_ns - now_ns > period_ns:
+                looked += 1
+                self._wake_if_needed(member, now_ns)
+        if looked:
+            self._glance_cost_ns = (cpu_ns() - before_ns) / looked
+
+    def _wake_if_needed(self, member: Member, now_ns: int) -> None:
+        try:
+            if member.has_woken() and not self._shared.is_in_debt:
+                self._at(member, now_ns)
+        except TargetGone:
+            self._at(member, now_ns)  # its next step finds out what became of it
+
+    # --- what it costs ---------------------------------------------------------------------------------------------
+
+    def _settle(self, now_ns: int) -> None:
+        """Book what was spent since the last time, and share out what may be spent next."""
+        now_cpu_ns = cpu_ns()
+        other_ns = now_cpu_ns - self._settled_cpu_ns - self._visits_ns
+        self._shared.spent(now_ns - self._settled_ns, self._visits_ns + self._taxes_ns, max(other_ns, 0.0))
+        self._settled_ns, self._settled_cpu_ns = now_ns, now_cpu_ns
+        self._visits_ns = self._taxes_ns = 0.0
+        self._tell_pressure(now_ns)
+        members = list(self._members.values())
+        if not members:
+            return
+        chosen = intervals_ns(np.array([member.cost_ns for member in members]),
+                              np.array([member.weight_bytes for member in members]),
+                              self._shared.free, self._options.aggregation_ns)
+        for member, interval_ns in zip(members, chosen.tolist(), strict=True):
+            member.interval_ns = interval_ns
+            if member.steps is not None and member.due_ns > member.begun_ns + 2 * interval_ns:
+                self._at(member, max(now_ns, member.begun_ns + interval_ns))
+
+    def _tell_pressure(self, now_ns: int) -> None:
+        if self.roster.cgroup is None or now_ns < self._pressure_due_ns:
+            return
+        self._pressure_due_ns = now_ns + _PRESSURE_EVERY_NS
+        pressure = self.roster.cgroup.pressure()
+        if pressure is not None:
+            self.on_event("pressure", {"cgroup": str(self.roster.cgroup.path), **asdict(pressure)})
+
+    def leave_out(self, spent_ns: int) -> None:
+        """CPU time that was no monitoring (an action, drawing) does not count against the budget."""
+        self._settled_cpu_ns += spent_ns
+
+    def close(self) -> None:
+        """Let go of all of them; they go on."""
+        for pid in list(self._members):
+            self._members.pop(pid).close()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Member: one watched process of a fleet, and where it stands in its aggregation interval."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from pagepulse.kernel.lock import TargetLock
+from pagepulse.kernel.process import Process
+from pagepulse.model.memory import PAGE
+from pagepulse.model.snapshot import Delays, Snapshot
+from pagepulse.monitor import Monitor
+
+_USUAL_VISIT_NS = 1_500_000.0  # until its own price is known
+_SMOOTHING = 0.3
+_LEAST_WEIGHT_BYTES, _IDLE_WEIGHT = 256 << 10, 0.02
+_GLANCE_WINDOWS = 256
+_WOKEN_BYTES, _WOKEN_SHARE = 1 << 20, 0.05  # what is worth a visit out of turn
+
+
+@dataclass(slots=True)
+class Member:
+    """One watched process."""
+
+    process: Process
+    lock: TargetLock
+    monitor: Monitor
+    steps: Generator[int, None, Snapshot] | None = None
+    """The aggregation interval that is under way."""
+    begun_ns: int = 0
+    due_ns: int = 0
+    """When to go on with it."""
+    interval_ns: int = 0
+    spent_ns: int = 0
+    """CPU that the interval took until now."""
+    cost_ns: float = _USUAL_VISIT_NS
+    """What a visit costs, the target's part included: a running mean."""
+    weight_bytes: float = _LEAST_WEIGHT_BYTES
+    """What may change in it."""
+    rss_bytes: int = 0
+    unclearable_bytes: int = 0
+    delays: Delays | None = None
+    delays_due_ns: int = 0
+    is_open: bool = True
+    seen: int = 0
+    """Snapshots of it."""
+
+    def begin(self, now_ns: int) -> Generator[int, None, Snapshot]:
+        """Begin an aggregation interval."""
+        budget = self.monitor.budget
+        self.interval_ns = budget.aggregation_ns = max(self.interval_ns, budget.shortest_ns)
+        budget.share = self.cost_ns / self.interval_ns
+        self.begun_ns, self.spent_ns = now_ns, 0
+        self.steps = self.monitor.interval()
+        return self.steps
+
+    def finished(self, snapshot: Snapshot) -> None:
+        """An interval is over: what a visit costs and what the next one is worth follow from it."""
+        self.steps = None
+        if self.seen:  # the first visit got to know the target
+            self.cost_ns += _SMOOTHING * (snapshot.cost.cpu_ns + snapshot.cost.tax_ns - self.cost_ns)
+        self.seen += 1
+        self.rss_bytes = snapshot.rss_bytes
+        self.weight_bytes = (_LEAST_WEIGHT_BYTES + _IDLE_WEIGHT * snapshot.rss_bytes + snapshot.wss_bytes
+                             + snapshot.unknown_bytes)
+
+    def has_woken(self) -> bool:
+        """A quick look between two visits: whether much was touched that slept, or much is new.
+
+        Raises:
+            TargetGone: It exited or became another program.
+        """
+        woken_bytes = self.monitor.glance(_GLANCE_WINDOWS) * PAGE
+        grown_bytes = abs(self.process.rss_bytes() - self.rss_bytes)
+        return max(woken_bytes, grown_bytes) > max(_WOKEN_BYTES, _WOKEN_SHARE * self.rss_bytes)
+
+    def close(self) -> None:
+        """Let go of it; it goes on."""
+        self.is_open = False
+        if self.steps is not None:
+            self.steps.close()
+        self.monitor.close()
+        self.lock.close()
+        self.process.close()

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Roster: who belongs to a selection now. It follows forks and exits, and looks again where it cannot hear them."""
+
+from __future__ import annotations
+
+from pagepulse.errors import Unsupported
+from pagepulse.fleet.selection import Selection
+from pagepulse.kernel.census import Census
+from pagepulse.kernel.cgroup import Cgroup
+from pagepulse.kernel.events import Happened, ProcessEvents
+
+RIPE_NS = 40_000_000
+"""Before a process has lived so long it is not looked at: most that end, end sooner."""
+
+_SCAN_NS = 1_000_000_000
+_WIDE_SCAN_NS = 5_000_000_000
+_ASK_AGAIN_NS, _ASK_AGAIN_MOST_NS = 500_000_000, 8_000_000_000  # whether a small process has grown
+
+
+class Roster:
+    """Who belongs to a selection.
+
+    Args:
+        selection: Which processes are meant.
+        census: To look at /proc.
+
+    Raises:
+        UsageError: The control group does not exist.
+    """
+
+    def __init__(self, selection: Selection, census: Census | None = None) -> None:
+        self.selection = selection
+        self._census = census or Census()
+        self._cgroup = None if selection.cgroup is None else Cgroup(selection.cgroup)
+        self._named = set(selection.pids)
+        self._known: set[int] = set()
+        self._waiting: dict[int, tuple[int, int]] = {}  # pid -> when to look at it, and how long to wait after that
+        self._left: set[int] = set()
+        self._scan_due_ns = 0
+        self._events: ProcessEvents | None = None
+        self.deaf: Unsupported | None = None
+        """Why forks and exits cannot be heard: new processes are then found at the next look only."""
+        if selection.children or selection.is_endless:
+            self._listen()
+
+    def _listen(self) -> None:
+        try:
+            self._events = ProcessEvents()
+        except Unsupported as error:
+            self.deaf = error
+
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """The control group that is watched, if any."""
+        return self._cgroup
+
+    @property
+    def wake_fd(self) -> int | None:
+        """Becomes readable when there is something to take."""
+        return None if self._events is None else self._events.fileno()
+
+    @property
+    def is_over(self) -> bool:
+        """Nobody is left, and nobody can come any more."""
+        return not self._known and not self._named and not self.selection.is_endless
+
+    @property
+    def waiting(self) -> int:
+        """Processes that belong to it and are too young or too small to be watched."""
+        return len(self._waiting)
+
+    def add(self, pid: int) -> None:
+        """Name one more process."""
+        self._named.add(pid)
+        self._scan_due_ns = 0
+
+    def forget(self, pid: int) -> None:
+        """This process has ended; another one with its number would be another one."""
+        self._named.discard(pid)
+        self._known.discard(pid)
+        self._waiting.pop(pid, None)
+
+    def call(self, now_ns: int) -> tuple[set[int], list[int]]:
+        """Take in what happened.
+
+        Returns:
+            Who left since the last call, and who should be watched from now on. Who of the latter cannot be watched
+            yet is to be handed to `postpone`.
+        """
+        if self._events is not None:
+            lost = self._events.lost
+            for event in self._events.drain():
+                self._take(event)
+            if self._events.lost != lost:
+                self._scan_due_ns = 0
+        if now_ns >= self._scan_due_ns:
+            self._scan(now_ns)
+        left, self._left = self._left, set()
+        return left, self._ripe(now_ns)
+
+    def due_ns(self) -> int:
+        """When to call again, whatever happens until then."""
+        return min([self._scan_due_ns, *(at_ns for at_ns, _ in self._waiting.values())])
+
+    def postpone(self, pid: int, until_ns: int) -> None:
+        """Offer this process again, later."""
+        self._waiting[pid] = (until_ns, _ASK_AGAIN_NS)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._events is not None:
+            self._events.close()
+
+    def _take(self, event: Happened) -> None:
+        if event.parent is None:
+            if event.pid in self._known:
+                self.forget(event.pid)
+                self._left.add(event.pid)
+        elif self.selection.is_wide or event.parent in self._known:
+            self._known.add(event.pid)
+            self._waiting[event.pid] = (event.at_ns + RIPE_NS, _ASK_AGAIN_NS)
+
+    def _scan(self, now_ns: int) -> None:
+        """Compare with /proc: at the start, where events were lost or are not to be had, and where processes move."""
+        there = self._census.pids()
+        found = self._named & there
+        if self.selection.children:
+            found |= self._census.descendants(found | (self._known & there))
+        if self._cgroup is not None:
+            found |= self._cgroup.pids()
+        elif self.selection.is_wide:
+            found |= there
+        self._named &= there
+        for pid in self._known - found:
+            self.forget(pid)
+            self._left.add(pid)
+        for pid in found - self._known:
+            self._waiting[pid] = (now_ns, _ASK_AGAIN_NS)
+        self._known |= found
+        needs_looking = self._events is None or self._cgroup is not None
+        pause_ns = _WIDE_SCAN_NS if self.selection.is_wide else _SCAN_NS
+        self._scan_due_ns = now_ns + (pause_ns if needs_looking else 60 * _SCAN_NS)
+
+    def _ripe(self, now_ns: int) -> list[int]:
+        ripe = []
+        for pid in [pid for pid, (at_ns, _) in self._waiting.items() if at_ns <= now_ns]:
+            _, pause_ns = self._waiting.pop(pid)
+            accepted = self.selection.accepts(pid, self._census)
+            if accepted:
+                ripe.append(pid)
+            elif accepted is None:
+                self._waiting[pid] = (now_ns + pause_ns, min(2 * pause_ns, _ASK_AGAIN_MOST_NS))
+        return ripe

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Events: forks and exits of processes, as the kernel tells them over its process connector (linux/cn_proc.h).
+
+The socket is read by hand: some 2 us an event, where a general netlink library takes tens. A filter in the kernel lets
+through only what concerns whole processes, so that threads, execs and changes of user cost nothing here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+from contextlib import suppress
+from typing import NamedTuple
+
+from pagepulse.errors import Unsupported
+
+_NETLINK_CONNECTOR, _CN_IDX_PROC, _CN_VAL_PROC = 11, 1, 1
+_LISTEN, _DONE = 1, 3  # PROC_CN_MCAST_LISTEN, NLMSG_DONE
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+_BUFFER_BYTES = 8 << 20  # some 10 000 events, seconds of a storm of forks
+_FORK, _EXIT = 0x1, 0x80000000
+_REQUEST = struct.Struct("<IHHII IIIIHH I")  # struct nlmsghdr, struct cn_msg, operation
+_EVENT = struct.Struct("<I4xQIIII")  # struct proc_event from `what` on: kind, timestamp, four ids
+_EVENT_AT = 36
+_PARENT_TGID, _CHILD_PID, _CHILD_TGID, _EXIT_PID, _EXIT_TGID = 56, 60, 64, 52, 56
+
+# Classic BPF (linux/filter.h) loads words in network order, so a constant of this machine's order looks turned round.
+_LOAD, _TAX, _IF_EQUAL, _IF_EQUAL_X, _RETURN = 0x20, 0x07, 0x15, 0x1D, 0x06
+_FILTER = (
+    (_LOAD, 0, 0, _EVENT_AT), (_IF_EQUAL, 1, 0, 0x01000000), (_IF_EQUAL, 4, 9, 0x00000080),
+    (_LOAD, 0, 0, _CHILD_PID), (_TAX, 0, 0, 0), (_LOAD, 0, 0, _CHILD_TGID), (_IF_EQUAL_X, 4, 5, 0),
+    (_LOAD, 0, 0, _EXIT_PID), (_TAX, 0, 0, 0), (_LOAD, 0, 0, _EXIT_TGID), (_IF_EQUAL_X, 0, 1, 0),
+    (_RETURN, 0, 0, 0xFFFF), (_RETURN, 0, 0, 0),
+)
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("count", ctypes.c_uint16), ("steps", ctypes.c_void_p))
+
+
+class Happened(NamedTuple):
+    """One fork or exit of a process."""
+
+    at_ns: int
+    """CLOCK_MONOTONIC."""
+    pid: int
+    parent: int | None
+    """Of a fork: who forked. None: the process ended."""
+
+
+class ProcessEvents:
+    """Forks and exits on this machine, from now on.
+
+    Raises:
+        Unsupported: The kernel refuses, or says nothing (in a container).
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, _NETLINK_CONNECTOR)
+        self._buffer = bytearray(4096)
+        self.lost = 0
+        """How often events were lost because nobody took them in time."""
+        try:
+            self._subscribe()
+        except OSError as error:
+            self.close()
+            raise _refused(error.strerror or str(error)) from None
+        if not self._hears_us():
+            self.close()
+            raise _refused("the kernel accepts the request and tells nothing: is this a container?")
+
+    def _subscribe(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        steps = b"".join(struct.pack("<HBBI", *step) for step in _FILTER)
+        memory = ctypes.create_string_buffer(steps)
+        program = _FilterProgram(len(_FILTER), ctypes.addressof(memory))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(program))
+        self._socket.bind((0, _CN_IDX_PROC))
+        self._socket.send(_REQUEST.pack(_REQUEST.size, _DONE, 0, 0, 0, _CN_IDX_PROC, _CN_VAL_PROC, 0, 0, 4, 0, _LISTEN))
+
+    def _hears_us(self) -> bool:
+        """Whether a child of our own is told of: the answer to the request says nothing of that."""
+        with suppress(OSError):  # a child that finds no program to become, and ends: it was born all the same
+            os.posix_spawn("/", ["/"], {})
+        own = os.getpid()
+        return any(event.parent == own for event in self.drain())
+
+    def fileno(self) -> int:
+        """To wait on."""
+        return self._socket.fileno()
+
+    def drain(self) -> list[Happened]:
+        """What happened since the last drain. If `lost` grew, there was more."""
+        happened: list[Happened] = []
+        buffer, receive, unpack = self._buffer, self._socket.recv_into, _EVENT.unpack_from
+        while True:
+            try:
+                receive(buffer)
+            except BlockingIOError:
+                return happened
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.lost += 1
+                continue
+            kind, at_ns, first, second, third, _ = unpack(buffer, _EVENT_AT)
+            happened.append(Happened(at_ns, third, second) if kind == _FORK else Happened(at_ns, first, None))
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+
+def _refused(why: str) -> Unsupported:
+    return Unsupported("the kernel tells us of no forks and exits", why=why,
+                       hint="run as root (CAP_NET_ADMIN) outside of containers; without, /proc is polled")

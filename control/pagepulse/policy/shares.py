@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Shares: one budget over many targets, spent where memory and uncertainty are.
+
+Visiting target i once costs c[i]; what its picture loses by growing old is taken as w[i] times its age. With a budget
+of b CPU seconds a second, the sum of w[i] / rate[i] is least, under sum(c[i] * rate[i]) = b, for
+
+    rate[i] = sqrt(w[i] / c[i]) * b / sum(sqrt(w * c))
+
+(Lagrange; the rule of J. Neyman, 1934, for samples that differ in price). Nothing is visited more often than the user's
+aggregation interval asks for; what that leaves over goes to the others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_USE = 0.85  # of the budget, so that a bad second stays inside
+_FREE_AT_LEAST = 0.4  # of the budget, whatever is owed
+_REPAY_NS, _REPAY_START_NS = 10_000_000_000, 120_000_000_000
+_START_NS = 10_000_000_000  # for so long, getting to know targets comes first
+_START_SHARE, _OPEN_SHARE = 0.2, 0.4  # of a CPU, for that; and later, of the budget
+_BURST_NS = 300_000_000.0  # of CPU that new targets may take at once
+_LONGEST_NS = 120_000_000_000
+
+Floats = npt.NDArray[np.float64]
+
+
+def intervals_ns(costs_ns: Floats, weights: Floats, share: float, shortest_ns: int) -> npt.NDArray[np.int64]:
+    """How long the aggregation interval of each target should be.
+
+    Args:
+        costs_ns: CPU and tax of one visit to each, shape (n,), above 0.
+        weights: What can change in it, in bytes, shape (n,), above 0.
+        share: Of one CPU, for all of them.
+        shortest_ns: No interval is shorter.
+
+    Returns:
+        Shape (n,).
+    """
+    fastest = 1e9 / shortest_ns
+    wish = np.sqrt(weights / costs_ns)
+    rates = np.zeros(len(costs_ns))
+    left, open_ = share * 1e9, np.ones(len(costs_ns), np.bool_)
+    while open_.any():
+        rates[open_] = wish[open_] * left / (wish[open_] * costs_ns[open_]).sum()
+        full = open_ & (rates > fastest)
+        if not full.any():
+            break
+        rates[full] = fastest
+        left -= float((rates[full] * costs_ns[full]).sum())
+        open_ &= ~full
+    return np.minimum(1e9 / np.maximum(rates, 1e-9), _LONGEST_NS).astype(np.int64)
+
+
+class SharedBudget:
+    """Books what all targets cost together, and says what may still be spent.
+
+    Args:
+        share: Of one CPU.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self._age_ns = 0
+        self._debt_ns = self._start_debt_ns = 0.0
+        self._other = 0.0
+        self._burst_ns = _BURST_NS
+
+    def spent(self, duration_ns: int, visits_ns: float, other_ns: float) -> None:
+        """Book a stretch of time.
+
+        Args:
+            duration_ns: How long it was.
+            visits_ns: CPU and tax of visits.
+            other_ns: CPU of everything else: events, looking for processes, glances, new targets.
+        """
+        self._age_ns += duration_ns
+        self._debt_ns = max(self._debt_ns + visits_ns + other_ns - self.share * duration_ns, 0.0)
+        if self._age_ns <= _START_NS:
+            self._start_debt_ns, self._debt_ns = self._start_debt_ns + self._debt_ns, 0.0
+        else:
+            weight = min(duration_ns / _REPAY_NS, 1.0)
+            self._other += weight * (other_ns / duration_ns - self._other)
+            self._start_debt_ns *= 1 - min(duration_ns / _REPAY_START_NS, 1.0)
+        gained = _START_SHARE if self._age_ns <= _START_NS else _OPEN_SHARE * self.share
+        self._burst_ns = min(self._burst_ns + gained * duration_ns, _BURST_NS)
+
+    @property
+    def free(self) -> float:
+        """Share of one CPU that visits may take now."""
+        owed = self._debt_ns / _REPAY_NS + self._start_debt_ns / _REPAY_START_NS
+        return max(_USE * self.share - self._other - owed, _FREE_AT_LEAST * self.share)
+
+    @property
+    def is_in_debt(self) -> bool:
+        """More was spent than the budget allows, and is to be saved again."""
+        return self._debt_ns > 0
+
+    @property
+    def may_open(self) -> bool:
+        """Whether another target may be opened now."""
+        return self._burst_ns > 0
+
+    def opened(self, cost_ns: float) -> None:
+        """Book what getting to know a target took."""
+        self._burst_ns -= cost_ns
