@@ -21,7 +21,7 @@ from pagepulse.capture import Recorder, Recording, quantised
 from pagepulse.capture.codec import DIFF, MAGIC, PREAMBLE, SNAP, VERSION, frame
 from pagepulse.errors import PagepulseError, RefusedFile, UsageError
 from pagepulse.model.memory import PAGE
-from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
+from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Delays, Snapshot
 
 
 def record(path, snapshots, summary=None, header=None):
@@ -358,3 +358,54 @@ def test_an_hour_at_defaults_stays_under_20_mib(tmp_path):
                                     cost=Cost(*rng.integers(10**6, size=2).tolist())))
         recorder.close({})
     assert recorder.size_bytes * 60 < 20 * MIB
+
+
+# --- several processes ---------------------------------------------------------------------------------------------
+
+def of(pid: int, second: int, *, mappings=("[anon]",), **changes) -> Snapshot:
+    return snapshot(touched_region(BASE), pid=pid, mappings=mappings, start_ns=second * SECOND, **changes)
+
+
+def test_snapshots_of_several_processes_come_out_as_they_went_in(tmp_path):
+    written = [of(1, 1), of(2, 1, mappings=("a", "b")), of(1, 2), of(3, 2), of(2, 3, mappings=("b",)), of(1, 30)]
+    read_back = read(record(tmp_path / "r", written))
+    assert all(same(ours, theirs) for ours, theirs in zip(written, read_back, strict=True))
+
+
+def test_one_process_can_be_taken_out_of_several(tmp_path):
+    with Recording.open(record(tmp_path / "r", [of(1, 1), of(2, 1), of(1, 2), of(2, 2)])) as recording:
+        assert recording.pids() == [1, 2]
+        assert [s.start_ns for s in recording.snapshots(2)] == [SECOND, 2 * SECOND]
+        assert recording.last(1).pid == 1
+        assert recording.last().pid == 2
+        with pytest.raises(PagepulseError, match="no snapshot of process 9"):
+            recording.last(9)
+
+
+def test_a_reused_pid_begins_anew(tmp_path):
+    with Recorder(tmp_path / "r", {}) as recorder:
+        recorder.write(of(1, 1, mappings=("old",)))
+        recorder.write(of(2, 1))
+        recorder.forget(1)
+        recorder.write(of(1, 2, mappings=("new",)))
+    assert [s.mappings for s in read(tmp_path / "r")] == [("old",), ("[anon]",), ("new",)]
+
+
+def test_what_a_process_waited_for_is_kept(tmp_path):
+    waited = Delays(1, 2**40, 3)
+    written = [of(1, 1, delays=waited), of(2, 1), of(1, 2, delays=waited)]
+    assert [s.delays for s in read(record(tmp_path / "r", written))] == [waited, None, waited]
+
+
+def test_a_recording_of_version_2_is_read(tmp_path):
+    path = record(tmp_path / "r", [of(1, 1), of(1, 2)])
+    path.write_bytes(path.read_bytes().replace(MAGIC + struct.pack("<I", VERSION), MAGIC + struct.pack("<I", 2)))
+    assert len(read(path)) == 2
+
+
+@pytest.mark.parametrize("chunk", [(b"PROC", b"123"), (b"WAIT", b"1")])
+def test_a_chunk_of_the_wrong_size_is_refused(tmp_path, chunk):
+    path = record(tmp_path / "r", [of(1, 1)])
+    path.write_bytes(path.read_bytes() + frame(*chunk))
+    with pytest.raises(RefusedFile, match="is not a recording that pagepulse made"):
+        read(path)
