@@ -88,10 +88,10 @@ class Recording:
         except OSError as error:
             raise RefusedFile(f"cannot open the recording {path}", why=error.strerror or str(error)) from None
         try:
-            _check_preamble(path, file.read(PREAMBLE.size))
+            version = _check_preamble(path, file.read(PREAMBLE.size))
             size_bytes = os.fstat(file.fileno()).st_size
             chunks, fault = _scan(file, size_bytes)
-            return cls(path, file, _read_header(path, file, chunks), chunks, fault)
+            return cls(path, file, _read_header(path, file, chunks, version), chunks, fault)
         except OSError as error:
             file.close()
             raise RefusedFile(f"cannot read the recording {path}", why=error.strerror or str(error)) from None
@@ -223,7 +223,8 @@ class Recording:
         return RefusedFile(f"{self.path} is not a recording that pagepulse made", why=why)
 
 
-def _check_preamble(path: Path, preamble: bytes) -> None:
+def _check_preamble(path: Path, preamble: bytes) -> int:
+    """The version of the format."""
     if not preamble:
         raise RefusedFile(f"{path} is empty", hint="`pagepulse record` makes recordings")
     if not preamble.startswith(MAGIC[:len(preamble)]):
@@ -238,6 +239,7 @@ def _check_preamble(path: Path, preamble: bytes) -> None:
                           hint="read it with the pagepulse that recorded it, or a newer one")
     if version < 1:
         raise RefusedFile(f"{path} is damaged", why=f"there is no version {version} of the recording format")
+    return int(version)
 
 
 def _scan(file: BinaryIO, size_bytes: int) -> tuple[list[_Chunk], str]:
@@ -260,7 +262,7 @@ def _scan(file: BinaryIO, size_bytes: int) -> tuple[list[_Chunk], str]:
     return chunks, ""
 
 
-def _read_header(path: Path, file: BinaryIO, chunks: list[_Chunk]) -> dict[str, Any]:
+def _read_header(path: Path, file: BinaryIO, chunks: list[_Chunk], version: int) -> dict[str, Any]:
     if not chunks or chunks[0].kind != HEAD:
         raise RefusedFile(f"{path} has no header", why="the recorder was stopped as it began, or the file is damaged")
     header = _parse_json(path, os.pread(file.fileno(), chunks[0].length, chunks[0].offset))
@@ -268,6 +270,8 @@ def _read_header(path: Path, file: BinaryIO, chunks: list[_Chunk]) -> dict[str, 
     if not isinstance(layout, dict) or any(layout.get(key) != value for key, value in LAYOUT.items()):
         raise RefusedFile(f"{path} describes snapshots that this pagepulse does not know",
                           why="its header names other columns", hint="read it with the pagepulse that recorded it")
+    if layout.get("version") != version:
+        raise RefusedFile(f"{path} is damaged", why="its first bytes and its header name different versions")
     return header
 
 

@@ -39,6 +39,8 @@ class Member:
     weight_bytes: float = _LEAST_WEIGHT_BYTES
     """What may change in it."""
     rss_bytes: int = 0
+    clock_ns: int = -1
+    """Its CPU time when last asked: while that stands still, it touches nothing."""
     unclearable_bytes: int = 0
     delays: Delays | None = None
     delays_due_ns: int = 0
@@ -71,6 +73,9 @@ class Member:
         Raises:
             TargetGone: It exited or became another program.
         """
+        before_ns, self.clock_ns = self.clock_ns, self.process.cpu_clock_ns()
+        if self.clock_ns == before_ns:
+            return False
         woken_bytes = self.monitor.glance(_GLANCE_WINDOWS) * PAGE
         grown_bytes = abs(self.process.rss_bytes() - self.rss_bytes)
         return max(woken_bytes, grown_bytes) > max(_WOKEN_BYTES, _WOKEN_SHARE * self.rss_bytes)
