@@ -53,7 +53,8 @@ bench: setup workloads  ## Measure speed, memory and overhead, and print tables
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.bench $(BENCH_ARGS)
 
 .PHONY: bench-accuracy
-bench-accuracy: setup  ## What is found, and at what cost, up to 5 TiB: simulated, beside a model of DAMON
+bench-accuracy: setup workloads  ## What is found, and at what cost: real up to 16 GiB, simulated up to 5 TiB
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.steady $(BENCH_ARGS)
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.simulated $(BENCH_ARGS)
 
 .PHONY: lint

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Accuracy at sizes that no machine here has: the engine and a model of DAMON on the same simulated programs.
 
-    python -m bench.simulated [--seeds N] [--quick] [--write]
+    python -m bench.simulated [--quick] [--write]
 
 All prices, of reads, clears, flushes and of Python, are simulated, too; only what is found, and when, is of interest.
 DAMON's intervals are doubled until it keeps to the same budget.
@@ -26,6 +26,7 @@ SIZES = [("1GiB", "100MiB"), ("10GiB", "1GiB"), ("100GiB", "10GiB"), ("160GiB", 
 PATTERNS = [*(("10GiB", "1GiB", name) for name in ("spots", "zipf", "moving", "phases", "stride", "huge", "shared",
                                                    "off-lru")),
             ("16GiB", "256MiB", "spots"), ("160GiB", "200MiB", "spots")]
+SEEDS = 3
 BUDGET = 0.009
 """Telescope's: 0.9 % of one CPU."""
 TITLE = "Accuracy, simulated"
@@ -58,7 +59,6 @@ def main() -> int:
     """Simulate everything, print the table, and write it into RESULTS.md if asked to."""
     parser = argparse.ArgumentParser(prog="bench.simulated", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, metavar="N", default=3, help="runs of each program (default: 3)")
     parser.add_argument("--quick", action="store_true", help="only the sizes, one run each")
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
     args = parser.parse_args()
@@ -68,11 +68,11 @@ def main() -> int:
     for case in cases:
         for algorithm in ALGORITHMS:
             lines.append(row(case, algorithm, [run(case, algorithm, seed) for seed in
-                                               range(1 if args.quick else args.seeds)]))
+                                               range(1 if args.quick else SEEDS)]))
             print(lines[-1], flush=True)
     if args.write:
         write_section(TITLE, "\n".join([
-            NOTE.format(seeds=args.seeds, budget=100 * BUDGET), "", *lines]))
+            NOTE.format(seeds=1 if args.quick else SEEDS, budget=100 * BUDGET), "", *lines]))
     return 0
 
 

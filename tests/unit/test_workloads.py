@@ -177,6 +177,12 @@ def test_stairs_uses_its_areas_in_turn():
         assert all(after - before >= 50_000_000 for before, after in pairwise(starts))
 
 
+def test_throughput_works_in_as_many_threads_as_it_is_told():
+    with Workload("throughput", "--size", "64MiB", "--hot", "8MiB", "--slice", "20ms", "--threads", "3") as run:
+        run.wait_for("slice")
+        assert len(list(Path(f"/proc/{run.pid}/task").iterdir())) == 3
+
+
 def test_throughput_counts_every_operation_in_slices_without_a_gap():
     with Workload("throughput", "--size", "64MiB", "--hot", "8MiB", "--slice", "20ms", "--duration", "200ms") as run:
         account = run.wait_for("end")
