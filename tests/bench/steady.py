@@ -28,8 +28,8 @@ from workload import ROOT, Workload
 TITLE = "Cost in any ten seconds, and accuracy, real"
 PLACE = ROOT / "build" / "bench"
 NOTE = """\
-`record` at its defaults (budget 1 %), one run each. Goals: at most 1.1 % in the busiest 10 s (after the first 10; our CPU
-and the target's tax together), precision and recall of hot bytes at least 95 %, working set within 3 %."""
+`record` at its defaults (budget 1 %), one run each. Goals: at most 1.1 % in the busiest 10 s (after the first 10; our
+CPU and the target's tax together), precision and recall of hot bytes at least 95 %, working set within 3 %."""
 HEAD = ("| Target | Busiest 10 s | Whole run, CPU, tax | Interval, median | Precision | Recall | Working set, p50 |\n"
         "|---|---|---|---|---|---|---|")
 
