@@ -12,21 +12,27 @@ BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 # What Debian brings: BCC and libbpf (no kernel headers), the userspace headers BCC needs, a compiler for the workloads.
 PACKAGES := python3-bpfcc python3-venv libbpf1 linux-libc-dev libc6-dev gcc make
+# The real programs that the benches measure: for bench-overhead and bench-schemes alone.
+BENCH_PACKAGES := redis-server memcached postgresql sqlite3 stress-ng python3-numpy python3-sklearn
 WORKLOADS := $(patsubst tests/workloads/%.c,build/workloads/%,$(wildcard tests/workloads/*.c))
 
 .PHONY: help
 help:  ## Print this list
 	@grep -E '^[a-zA-Z_-]+:.*?## .*$$' Makefile | awk -F ':.*?## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
+define install
+missing=$$(for p in $(1); do dpkg-query -Wf '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -n "$$missing" ]; then \
+	echo "installing Debian packages:" $$missing; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+else echo "Debian packages: all there"; fi
+endef
+
 .PHONY: setup
 setup: $(VENV)/.complete  ## Install the Debian packages and make the virtual environment (idempotent)
 
 $(VENV)/.complete: pyproject.toml
-	$(Q)missing=$$(for p in $(PACKAGES); do dpkg-query -Wf '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
-	if [ -n "$$missing" ]; then \
-		echo "installing Debian packages:" $$missing; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
-	else echo "Debian packages: all there"; fi
+	$(Q)$(call install,$(PACKAGES))
 	$(Q)echo "virtual environment in $(VENV), from /usr/bin/python3"
 	$(Q)test -x $(PYTHON) || /usr/bin/python3 -m venv --system-site-packages $(VENV)
 	$(Q)$(PYTHON) -m pip install --quiet 'pip>=25.1'
@@ -56,6 +62,14 @@ bench: setup workloads  ## Measure speed, memory and overhead, and print tables
 bench-accuracy: setup workloads  ## What is found, and at what cost: real up to 16 GiB, simulated up to 5 TiB
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.steady $(BENCH_ARGS)
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.simulated $(BENCH_ARGS)
+
+.PHONY: bench-packages
+bench-packages: setup  ## Install the real programs that bench-overhead and bench-schemes measure (Debian may start the servers)
+	$(Q)$(call install,$(BENCH_PACKAGES))
+
+.PHONY: bench-overhead
+bench-overhead: bench-packages workloads  ## What watching costs real programs, in pairs (25 minutes for all)
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.real_overhead $(BENCH_ARGS)
 
 .PHONY: lint
 lint: setup  ## ruff: lint and formatting rules

@@ -7,23 +7,19 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from bench import accuracy, overhead, reader
+from bench import accuracy, overhead, reader, results
 from bench.command import CommandError
+from bench.kept import KEPT
 from bench.machine import OtherWork, description
 from bench.table import Row, as_markdown, as_text, verdict
 from pagepulse.errors import PagepulseError
 from pagepulse.units import format_share
 from workload import ROOT, WorkloadError
 
-PLACE = ROOT / "build" / "bench"
-RESULTS = ROOT / "tests" / "bench" / "RESULTS.md"
 NOISE = 0.03
 """Share of the machine from which on other programs disturb what is measured."""
 
@@ -34,7 +30,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("The bench watches another process's memory: it needs root. Try: sudo make bench", file=sys.stderr)
         return 3
-    PLACE.mkdir(parents=True, exist_ok=True)
+    KEPT.mkdir(parents=True, exist_ok=True)
     print(f"{description()}\n", flush=True)
     others = OtherWork()
     rows: list[Row] = []
@@ -57,7 +53,7 @@ def _arguments() -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a fast look: fewer pairs, shorter recordings")
     parser.add_argument("--pairs", type=int, metavar="N", help="pairs for the overhead (default: 20; quick: 3)")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help=f"write {results.RESULTS.relative_to(ROOT)}")
     args = parser.parse_args()
     if args.pairs is None:
         args.pairs = 3 if args.quick else 20
@@ -70,11 +66,11 @@ def _parts(args: argparse.Namespace) -> Iterator[Sequence[Row]]:
     """Rows in the order in which they are measured, as soon as they are there."""
     yield reader.measure(20 if args.quick else 200)
     settle_s, measure_s = (3, 3) if args.quick else (5, 5)
-    yield overhead.rows(overhead.measure(overhead.Phases(args.pairs, settle_s, measure_s), PLACE))
+    yield overhead.rows(overhead.measure(overhead.Phases(args.pairs, settle_s, measure_s), KEPT))
     for share in ("10%", "50%"):
-        yield [accuracy.pulse_row(share, 8 if args.quick else 20, PLACE)]
-    yield [accuracy.stairs_row(PLACE)]
-    yield accuracy.hot_rows(10 if args.quick else 20, PLACE)
+        yield [accuracy.pulse_row(share, 8 if args.quick else 20, KEPT)]
+    yield [accuracy.stairs_row(KEPT)]
+    yield accuracy.hot_rows(10 if args.quick else 20, KEPT)
 
 
 def _noise(others_share: float) -> list[str]:
@@ -85,14 +81,8 @@ def _noise(others_share: float) -> list[str]:
 
 
 def _write(rows: Sequence[Row], remarks: Sequence[str]) -> None:
-    now = dt.datetime.now(dt.UTC)
-    command = shlex.join(["python", "-m", "bench.bench", *sys.argv[1:]])
-    text = "\n".join([
-        "# Results of the bench", "",
-        f"{now:%Y-%m-%d %H:%M} UTC, {description()}, `{command}`.", "",
-        as_markdown(rows), "", *remarks, ""])
-    Path(RESULTS).write_text(text)
-    print(f"Written to {RESULTS.relative_to(ROOT)}.")
+    results.write_section("Speed, memory, overhead and accuracy on workloads of our own",
+                          "\n".join([as_markdown(rows), "", *remarks]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import signal
 import statistics
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from bench.command import CommandError, start
 from bench.machine import OtherWork
 from bench.paired import Change, paired_change, rate_between
 from bench.table import Row, row_at_most
+from bench.watching import wait_for_snapshot
 from pagepulse.capture import Recording
-from pagepulse.errors import RefusedFile
 from workload import Workload, cpu_ns, now_ns, resident_bytes, status_bytes
 
 TARGET = ("--size", "4GiB", "--hot", "512MiB", "--slice", "50ms", "--cpu", "0")
 _SLOWER = 0.005  # the goal: at most this share of the target's throughput
-START_LIMIT_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ def _record(pid: int, phases: Phases, path: Path) -> Watched:
     spawned_ns = now_ns()
     with start("record", "-o", path, "--pid", str(pid)) as recorder:
         try:
-            _wait_for_snapshot(recorder, path)
+            wait_for_snapshot(recorder, path)
             time.sleep(phases.settle_s)
             before_ns, start_ns = cpu_ns(recorder.pid), now_ns()
             time.sleep(phases.measure_s)
@@ -110,19 +108,3 @@ def _record(pid: int, phases: Phases, path: Path) -> Watched:
         first_ns = next(recording.snapshots()).start_ns
     return Watched(start_ns, end_ns, (after_ns - before_ns) / (end_ns - start_ns), rss_bytes, peak_bytes,
                    (first_ns - spawned_ns) / 1e9)
-
-
-def _wait_for_snapshot(recorder: subprocess.Popen[str], path: Path) -> None:
-    deadline_ns = now_ns() + START_LIMIT_S * 1_000_000_000
-    while not _has_snapshot(path):
-        if recorder.poll() is not None or now_ns() > deadline_ns:
-            raise CommandError(f"`record` ended, or had no snapshot after {START_LIMIT_S} s")
-        time.sleep(0.05)
-
-
-def _has_snapshot(path: Path) -> bool:
-    try:
-        with Recording.open(path) as recording:
-            return recording.snapshot_count > 0
-    except RefusedFile:  # not there yet, or without its header
-        return False

@@ -29,6 +29,11 @@ class Change(NamedTuple):
                 f"{self.pairs} pairs)")
 
 
+def brief(change: Change) -> str:
+    """`-0.21 % (-0.50 to +0.07)`: for tables that say what the interval is."""
+    return f"{change.mean * 100:+.2f} % ({change.low * 100:+.2f} to {change.high * 100:+.2f})"
+
+
 def paired_change(without: Sequence[float], with_it: Sequence[float], seed: int = 1) -> Change:
     """How much `with_it` differs from `without`, pair by pair; the interval is a percentile bootstrap over pairs.
 

@@ -20,7 +20,12 @@ class Row:
     @property
     def judgement(self) -> str:
         """`met`, `MISSED` or `not shown`."""
-        return "not shown" if self.is_met is None else "met" if self.is_met else "MISSED"
+        return judgement(self.is_met)
+
+
+def judgement(is_met: bool | None) -> str:
+    """`met`, `MISSED` or `not shown`."""
+    return "not shown" if is_met is None else "met" if is_met else "MISSED"
 
 
 def row_at_most(what: str, value: float, limit: float, unit: str) -> Row:

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the bench and the demo compute from what they measure."""
 
+import json
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from bench.paired import paired_change, rate_between, rates_in_parts
+from bench import real_overhead
+from bench.kept import Table
+from bench.paired import Change, brief, paired_change, rate_between, rates_in_parts
+from bench.programs.slices import Slices, percentile_us
 from bench.results import with_section
 from bench.truth import hot_found, newest
 
@@ -77,3 +83,63 @@ def test_a_section_is_replaced_where_it_is_and_added_where_it_is_not():
     assert replaced == "# Results\n\nIntroduction.\n\n## One\n\nnew\n\n## Two\n\nother\n"
     assert with_section(replaced, "Three", "third").endswith("## Two\n\nother\n\n## Three\n\nthird\n")
     assert with_section(replaced, "Two", r"\1") == replaced.replace("other", r"\1")
+
+
+# --- real programs ----------------------------------------------------------------------------------------------------
+
+def table(*rows):
+    return Table("Any", "What was done.", ("a", "b"), rows, ["A remark."])
+
+
+def test_a_table_for_the_terminal_has_straight_columns():
+    assert table(("long cell", "x"), ("s", "y")).text().splitlines() == [
+        "a          b", "long cell  x", "s          y", "A remark."]
+
+
+def test_a_table_is_a_section_of_the_results_in_markdown():
+    assert table(("1", "2")).body() == "What was done.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\nA remark."
+
+
+def test_what_a_load_says_is_read_back_with_its_latencies(tmp_path, monkeypatch):
+    clock = iter(range(0, 10**12, 10_000_000))
+    monkeypatch.setattr("bench.programs.slices.time.monotonic_ns", lambda: next(clock))
+    slices = Slices(tmp_path / "slices")
+    for _ in range(20):
+        slices.did(16, begun_ns=0)
+    said = [json.loads(line) for line in (tmp_path / "slices").read_text().splitlines()]
+    assert [part["operations"] for part in said] == [16 * 5] * 4
+    assert said[0]["start_ns"] == 0
+    assert all(before["end_ns"] == after["start_ns"] for before, after in pairwise(said))
+    assert percentile_us(said, 1.0) == pytest.approx(200_000, rel=0.025)
+    assert percentile_us(said, 0.5) == pytest.approx(100_000, rel=0.025)
+
+
+def test_without_requests_there_is_no_latency():
+    assert percentile_us([{"latencies": {}}], 0.99) is None
+
+
+def test_a_goal_is_shown_only_by_enough_pairs_and_an_interval_within_it():
+    assert real_overhead.is_shown(Change(-0.001, -0.005, 0.003, 20)) is True
+    assert real_overhead.is_shown(Change(-0.001, -0.02, 0.018, 20)) is None
+    assert real_overhead.is_shown(Change(-0.02, -0.03, -0.01, 20)) is False
+    assert real_overhead.is_shown(Change(0.001, 0.0, 0.002, 2)) is None
+
+
+def overhead_of(program, change, key=None):
+    ones = [1.0] * 20
+    return {"key": key or program, "program": program, "without": ones, "with": [1 + change] * 20, "cpu_without": ones,
+            "cpu_with": [1 + change / 2] * 20, "p99_without_us": [None] * 20, "p99_with_us": [None] * 20,
+            "cpu_share": 0.005, "tax_share": 0.0001, "rss_bytes": 48 << 20, "measured": "2026-01-01 00:00",
+            "others_share": 0.03, "load": "1.2"}
+
+
+def test_the_program_that_suffers_most_comes_first_and_the_contrast_last_and_not_into_the_mean():
+    made = real_overhead.table_of([overhead_of("a", 0.0), overhead_of("b", -0.004),
+                                   overhead_of("a", -0.14, real_overhead.NAIVE)], [])
+    assert [row[0] for row in made.rows] == ["b", "a", "naive loop on a"]
+    assert "mean of 2 programs: -0.20 % (-0.20 to -0.20)" in made.remarks[0]
+    assert made.remarks[0].endswith(": met.")
+
+
+def test_a_change_in_brief_says_its_interval_in_percent():
+    assert brief(Change(-0.0021, -0.005, 0.0007, 20)) == "-0.21 % (-0.50 to +0.07)"
