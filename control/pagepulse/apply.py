@@ -16,7 +16,17 @@ from pagepulse.model.memory import CHUNK, PAGE
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.model.system import Evictions
 from pagepulse.monitor import Monitor
-from pagepulse.policy.decide import Candidate, PageState, allowed, candidates, cold_runs, due
+from pagepulse.policy.decide import (
+    Candidate,
+    PageState,
+    absent_runs,
+    allowed,
+    candidates,
+    chunks_to_collapse,
+    chunks_to_split,
+    cold_runs,
+    due,
+)
 from pagepulse.policy.filters import by_page
 from pagepulse.policy.goal_values import read_values
 from pagepulse.policy.goals import Readings, Tuning, tuned, tuning_due
@@ -146,18 +156,35 @@ class Applier:
         """Act on the cold pages of one piece of a candidate."""
         begun_ns = cpu_ns()
         now_ns = self._monitor.target.now_ns()
-        runs = cold_runs(candidate, self._pages(start, end), now_ns, left)
-        if not len(runs):
-            return
-        effect = Actuator(self._monitor.target, self._announce).act(progress.scheme.action, runs)
+        pages = self._pages(start, end)
+        effects = self._act(progress.scheme, candidate, pages, now_ns, left)
         spent_ns = cpu_ns() - begun_ns
         self._monitor.leave_out(spent_ns)
-        progress.usage = charged(progress.scheme, progress.usage, now_ns, size_bytes=effect.tried_bytes,
-                                 time_ns=spent_ns)
-        progress.guarded_bytes += effect.tried_bytes
-        progress.result += _as_result(progress.scheme, effect)
-        for applied in effect.applied:
-            self._monitor.engine.evicted(applied)
+        for effect in effects:
+            progress.usage = charged(progress.scheme, progress.usage, now_ns, size_bytes=effect.tried_bytes,
+                                     time_ns=spent_ns // len(effects))
+            progress.guarded_bytes += effect.tried_bytes
+            progress.result += _as_result(progress.scheme, effect)
+            for applied in effect.applied:
+                self._monitor.engine.evicted(applied)
+
+    def _act(self, scheme: Scheme, candidate: Candidate, pages: PageState, now_ns: int, left: int | None
+             ) -> list[Effect]:
+        """Do what the scheme says to those pages that it is for; no effect where there are none."""
+        actuator = Actuator(self._monitor.target, self._announce)
+        match scheme.action:
+            case "hugepage" | "collapse":
+                runs = chunks_to_collapse(candidate, pages, left)
+            case "willneed":
+                runs = absent_runs(candidate, pages, left)
+            case _:
+                runs = cold_runs(candidate, pages, now_ns, left)
+        effects = [actuator.act(scheme.action, runs)] if len(runs) else []
+        if scheme.action == "nohugepage":
+            left = None if left is None else left - sum(effect.tried_bytes for effect in effects)
+            chunks = chunks_to_split(candidate, pages, now_ns, left)
+            effects += [actuator.split(chunks[:, 0])] if len(chunks) else []
+        return effects
 
     def _pages(self, start: int, end: int) -> PageState:
         engine: Engine = self._monitor.engine

@@ -253,7 +253,7 @@ def test_a_scheme_file_that_is_refused_is_refused_before_a_command_is_started(tm
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"action": "hugepage"}, "hugepage"),
+    ({"action": "migrate_hot", "target_node": 0}, "migrate_hot"),
     ({"filters": [{"type": "cgroup", "path": "/"}]}, "cgroup"),
 ])
 def test_a_scheme_that_asks_for_what_is_not_applied_is_refused_by_name(schemes, tmp_path, changes, words):
@@ -285,3 +285,65 @@ def test_a_target_that_exits_while_it_is_treated_ends_the_run_in_good_order(sche
         outcome = pagepulse("run", "--pid", str(pulse.pid), "--schemes", schemes(apply_interval="100 ms"), "--json")
     assert outcome.status == 0
     assert outcome.json["schemes"][0]["applied_bytes"] > 0
+
+
+def huge_chunks(watch, pid: int, start: int, end: int) -> int:
+    with watch(pid) as target:
+        return int(np.count_nonzero(target.read_pages(start, end).huge)) * PAGE // CHUNK
+
+
+def meanwhile(touch: Workload, command: list[str | Path], *words: str) -> dict:
+    """Run it while the target is told to do these, over and over."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            for word in words:
+                touch.command(word)
+        assert process.returncode == 0
+        return json.loads(process.stdout.read())["schemes"][0]
+
+
+def test_memory_in_use_is_given_huge_pages(watch, schemes):
+    scheme = schemes(action="hugepage", access_pattern={"rate": {"min": "5%"}})
+    with Workload("touch", "--area", "a:13MiB") as touch:
+        touch.command("huge a")  # it may have them; nobody has made one yet
+        start, end = touch.area("a")
+        command = line("run", "--pid", str(touch.pid), "--schemes", scheme, "--duration", "4s", "--json")
+        result = meanwhile(touch, command, "touch a 0 3328", "sleep 5")
+        assert huge_chunks(watch, touch.pid, start, end) >= 5
+    assert result["applied_bytes"] >= 5 * CHUNK
+    assert result["tried_bytes"] == result["applied_bytes"] + sum(result["reasons"].values())
+
+
+def test_memory_that_may_have_no_huge_pages_is_left_as_it_is_and_told_so(watch, schemes):
+    scheme = schemes(action="collapse", access_pattern={"rate": {"min": "5%"}})
+    with Workload("touch", "--area", "a:6MiB") as touch:
+        start, end = touch.area("a")
+        command = line("run", "--pid", str(touch.pid), "--schemes", scheme, "--duration", "3s", "--json")
+        result = meanwhile(touch, command, "touch a 0 1536", "sleep 5")
+        assert huge_chunks(watch, touch.pid, start, end) == 0
+    assert result["applied_bytes"] == 0
+    assert result["reasons"].keys() == {"not one page of 2 MiB afterwards"}
+    assert result["errors"] > 0
+
+
+def test_a_huge_page_with_little_in_use_is_split_and_what_is_idle_of_it_goes(watch, schemes, swap):
+    scheme = schemes(action="nohugepage", access_pattern={"rate": {"max": "5%"}, "age": {"min": "1 s"}})
+    with Workload("touch", "--area", f"a:{3 * CHUNK}:thp") as touch:
+        start, end = touch.area("a")
+        command = line("run", "--pid", str(touch.pid), "--schemes", scheme, "--duration", "9s", "--json")
+        meanwhile(touch, command, "touch a 700 3", "sleep 400")  # in the second huge page
+        with watch(touch.pid) as target:
+            bits = target.read_pages(start, end)
+    assert not bits.huge.any()
+    assert np.flatnonzero(bits.present).tolist() == [700, 701, 702]
+
+
+def test_memory_that_was_paged_out_is_read_in_again(schemes, swap):
+    with Workload("touch", "--area", "a:13MiB") as touch:
+        run("--schemes", schemes(), pid=touch.pid)
+        assert status_bytes(touch.pid, "VmSwap") >= 12 * MIB
+        summary = run("--schemes", schemes(action="willneed", access_pattern={}), pid=touch.pid, duration="3s")
+        faults = major_faults(touch.pid)
+        touch.command("read a 0 3328")
+        assert major_faults(touch.pid) - faults < 100
+    assert summary["schemes"][0]["tried_bytes"] >= 12 * MIB

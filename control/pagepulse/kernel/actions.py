@@ -16,15 +16,25 @@ import numpy as np
 
 from pagepulse.errors import TargetGone
 from pagepulse.kernel.host import swap_free_bytes
-from pagepulse.kernel.syscalls import IOVECS_PER_CALL, MADV_COLD, MADV_PAGEOUT, process_madvise
+from pagepulse.kernel.syscalls import (
+    IOVECS_PER_CALL,
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_PAGEOUT,
+    MADV_WILLNEED,
+    process_madvise,
+)
 from pagepulse.kernel.target import Target
-from pagepulse.model.memory import PAGE, Addresses
+from pagepulse.model.memory import CHUNK, PAGE, Addresses, PageBits
 from pagepulse.units import format_size
 
-ADVICE = {"cold": MADV_COLD, "lru_deprio": MADV_COLD, "pageout": MADV_PAGEOUT}
-"""Actions of schemes that are calls -> advice of process_madvise(2)."""
+ADVICE = {"cold": MADV_COLD, "lru_deprio": MADV_COLD, "pageout": MADV_PAGEOUT, "willneed": MADV_WILLNEED,
+          "hugepage": MADV_COLLAPSE, "collapse": MADV_COLLAPSE, "nohugepage": MADV_PAGEOUT}
+"""Actions of schemes -> advice of process_madvise(2). MADV_HUGEPAGE is refused for other processes: a huge page is made
+at once instead. nohugepage splits by `Actuator.split` what it does not page out."""
 
-_NAMES = {MADV_COLD: "MADV_COLD", MADV_PAGEOUT: "MADV_PAGEOUT"}
+_NAMES = {MADV_COLD: "MADV_COLD", MADV_PAGEOUT: "MADV_PAGEOUT", MADV_WILLNEED: "MADV_WILLNEED",
+          MADV_COLLAPSE: "MADV_COLLAPSE"}
 _BYTES_PER_CALL = 8 << 20  # the mmap lock is held through a call: keep that short
 
 
@@ -69,14 +79,30 @@ class Actuator:
             TargetGone: The target exited or became another program.
         """
         effect = Effect()
-        for batch in _batches(runs):
+        # Copying 2 MiB takes milliseconds, and the kernel stops a call at the first one that it refuses.
+        piece_bytes = CHUNK if ADVICE[action] == MADV_COLLAPSE else _BYTES_PER_CALL
+        for batch in _batches(runs, piece_bytes):
             self._call(ADVICE[action], batch, effect)
         return effect
 
-    def _call(self, advice: int, runs: Addresses, effect: Effect) -> None:
+    def split(self, chunks: Addresses) -> Effect:
+        """Split huge pages: the kernel does so where a part of one is made cold, here its first 4 KiB.
+
+        Args:
+            chunks: Where they begin, shape (n,).
+
+        Raises:
+            TargetGone: The target exited or became another program.
+        """
+        effect = Effect()
+        for start in chunks.tolist():
+            self._call(MADV_COLD, np.array([[start, start + PAGE]], np.uint64), effect, splits=True)
+        return effect
+
+    def _call(self, advice: int, runs: Addresses, effect: Effect, *, splits: bool = False) -> None:
         """The one function that makes the call, or says that it would."""
         sizes = runs[:, 1] - runs[:, 0]
-        size_bytes = int(sizes.sum())
+        size_bytes = CHUNK if splits else int(sizes.sum())
         effect.calls += 1
         effect.tried_bytes += size_bytes
         if self._announce is not None:
@@ -84,7 +110,15 @@ class Actuator:
             effect.leave("dry run", size_bytes)
             return
         done = self._advise(advice, np.column_stack((runs[:, 0], sizes)), effect)
-        self._look(advice, runs, effect, refused_bytes=size_bytes - done)
+        if splits:
+            self._look_at_split(int(runs[0, 0]), effect)
+        else:
+            self._look(advice, runs, effect, refused_bytes=size_bytes - done)
+
+    def _look_at_split(self, start: int, effect: Effect) -> None:
+        bits = self._target.read_pages(start, start + CHUNK)
+        effect.applied_bytes += int(np.count_nonzero(~bits.huge)) * PAGE
+        effect.leave("still a huge page", int(np.count_nonzero(bits.huge)) * PAGE)
 
     def _advise(self, advice: int, iovecs: Addresses, effect: Effect) -> int:
         self._target.check_identity()
@@ -99,20 +133,24 @@ class Actuator:
         return done
 
     def _look(self, advice: int, runs: Addresses, effect: Effect, refused_bytes: int) -> None:
-        """Count what happened: gone for PAGEOUT; for COLD what the kernel went through and does not skip."""
+        """Count what happened: what is gone, huge, or there now; of COLD what the kernel went through."""
         for start, end in runs.tolist():
             bits = self._target.read_pages(start, end)
             if advice == MADV_PAGEOUT:
-                gone = ~bits.present
-                effect.applied.append(_runs_of(gone, start))
-                left = int(np.count_nonzero(bits.present & ~bits.young)) * PAGE
-                effect.leave("touched meanwhile", int(np.count_nonzero(bits.young)) * PAGE)
-            else:
-                gone, left = bits.present, 0
-                effect.leave("unmapped meanwhile", int(np.count_nonzero(~bits.present)) * PAGE)
-            effect.applied_bytes += int(np.count_nonzero(gone)) * PAGE
-            if left:
-                effect.leave(self._why_left(start, refused_bytes), left)
+                self._look_at_page_out(bits, effect, refused_bytes)
+                continue
+            done = bits.huge if advice == MADV_COLLAPSE else bits.present
+            effect.applied_bytes += int(np.count_nonzero(done)) * PAGE
+            effect.leave(_NOT_DONE[advice], int(np.count_nonzero(~done)) * PAGE)
+
+    def _look_at_page_out(self, bits: PageBits, effect: Effect, refused_bytes: int) -> None:
+        gone = ~bits.present
+        effect.applied.append(_runs_of(gone, bits.start))
+        effect.applied_bytes += int(np.count_nonzero(gone)) * PAGE
+        effect.leave("touched meanwhile", int(np.count_nonzero(bits.young)) * PAGE)
+        left = int(np.count_nonzero(bits.present & ~bits.young)) * PAGE
+        if left:
+            effect.leave(self._why_left(bits.start, refused_bytes), left)
 
     def _why_left(self, address: int, refused_bytes: int) -> str:
         if refused_bytes:
@@ -122,19 +160,23 @@ class Actuator:
         return "shared, or kept by the kernel"
 
 
-def _batches(runs: Addresses) -> list[Addresses]:
-    """Calls of at most IOVECS_PER_CALL runs and some _BYTES_PER_CALL; a longer run is cut."""
+_NOT_DONE = {MADV_COLD: "unmapped meanwhile", MADV_COLLAPSE: "not one page of 2 MiB afterwards",
+             MADV_WILLNEED: "read in later, if at all"}
+
+
+def _batches(runs: Addresses, piece_bytes: int = _BYTES_PER_CALL) -> list[Addresses]:
+    """Calls of at most IOVECS_PER_CALL runs and some `piece_bytes`; a longer run is cut."""
     pieces: list[tuple[int, int]] = []
     for start, end in runs.tolist():
         # At multiples of the piece's size, so that no huge page is cut.
-        cuts = range((start // _BYTES_PER_CALL + 1) * _BYTES_PER_CALL, end, _BYTES_PER_CALL)
+        cuts = range((start // piece_bytes + 1) * piece_bytes, end, piece_bytes)
         edges = [start, *cuts, end]
         pieces += pairwise(edges)
     batches: list[list[tuple[int, int]]] = []
-    filled = _BYTES_PER_CALL
+    filled = piece_bytes
     for piece in pieces:
         size = piece[1] - piece[0]
-        if filled + size > _BYTES_PER_CALL or len(batches[-1]) == IOVECS_PER_CALL:
+        if filled + size > piece_bytes or len(batches[-1]) == IOVECS_PER_CALL:
             batches.append([])
             filled = 0
         batches[-1].append(piece)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 # x86-64 numbers: arch/x86/entry/syscalls/syscall_64.tbl
 _SYS_MADVISE, _SYS_PERF_EVENT_OPEN, _SYS_BPF, _SYS_PROCESS_MADVISE = 28, 298, 321, 440
 
-MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT = 15, 20, 21
+MADV_WILLNEED, MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE = 3, 15, 20, 21, 25
 IOVECS_PER_CALL = 128
 """From Linux 6.15 on the mmap lock is held through all iovecs of a call: keep that short."""
 

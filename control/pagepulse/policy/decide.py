@@ -22,6 +22,7 @@ from pagepulse.policy.quota import Usage, remaining_bytes
 from pagepulse.policy.scheme import Scheme
 
 _CHUNK_PAGES = CHUNK // PAGE
+_WORTH_A_HUGE_PAGE = 7 / 8  # of its pages are resident
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,63 @@ def cold_runs(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: 
     if limit_bytes is not None:
         _keep_at_most(cold, pages, limit_bytes // PAGE)
     return _runs(cold, pages.start)
+
+
+def absent_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None = None) -> Addresses:
+    """Runs of the candidate's pages that are not resident and pass its filters: shape (m, 2), sorted."""
+    absent = ~pages.present & allowed(candidate, pages)
+    if limit_bytes is not None:
+        absent[np.flatnonzero(absent)[limit_bytes // PAGE:]] = False
+    return _runs(absent, pages.start)
+
+
+def chunks_to_collapse(candidate: Candidate, pages: PageState, limit_bytes: int | None = None) -> Addresses:
+    """Aligned 2 MiB of the candidate that are worth one huge page: hardly a page of them is missing.
+
+    What is missing would be filled with zeroes, and be memory that the program never asked for: what makes THP dear.
+
+    Args:
+        candidate: Whose bounds and filters hold.
+        pages: Read just now.
+        limit_bytes: At most this much in all, first addresses first; None: no limit.
+
+    Returns:
+        Shape (m, 2): start and end of each.
+    """
+    fine = _by_chunk(pages, allowed(candidate, pages)).all(axis=1) & ~_by_chunk(pages, pages.huge).any(axis=1)
+    fine &= _by_chunk(pages, pages.present).sum(axis=1) >= _WORTH_A_HUGE_PAGE * _CHUNK_PAGES
+    return _chunks(fine, pages, limit_bytes)
+
+
+def chunks_to_split(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: int | None = None) -> Addresses:
+    """Huge pages of the candidate that are touched in spite of it: split, it will be seen which part of them is.
+
+    Args:
+        candidate: Whose bounds and filters hold. Huge pages that are idle as a whole are for `cold_runs`.
+        pages: Read just now.
+        now_ns: When they were read.
+        limit_bytes: At most this much in all, first addresses first; None: no limit.
+
+    Returns:
+        Shape (m, 2): start and end of each.
+    """
+    touched = pages.young | (pages.idle_since_ns > now_ns - candidate.min_idle_ns)
+    wanted = _by_chunk(pages, allowed(candidate, pages) & pages.huge)
+    chosen: Mask = np.logical_and(wanted.all(axis=1), _by_chunk(pages, touched).any(axis=1))
+    return _chunks(chosen, pages, limit_bytes)
+
+
+def _by_chunk(pages: PageState, mask: Mask) -> Mask:
+    """The mask in rows of whole aligned chunks; pages beyond the range are false. Shape (c, 512)."""
+    before = pages.start // PAGE % _CHUNK_PAGES
+    rows: Mask = np.pad(mask, (before, -(before + mask.size) % _CHUNK_PAGES)).reshape(-1, _CHUNK_PAGES)
+    return rows
+
+
+def _chunks(chosen: Mask, pages: PageState, limit_bytes: int | None) -> Addresses:
+    index = np.flatnonzero(chosen)[: None if limit_bytes is None else limit_bytes // CHUNK].astype(np.uint64)
+    start = np.uint64(pages.start // CHUNK * CHUNK) + index * np.uint64(CHUNK)
+    return np.column_stack((start, start + np.uint64(CHUNK)))
 
 
 def _keep_whole_chunks(cold: Mask, pages: PageState) -> None:

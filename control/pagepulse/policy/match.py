@@ -32,7 +32,8 @@ def matches(scheme: Scheme, snapshot: Snapshot) -> Mask:
     - bounds are included, and all three have to hold.
 
     A region never matches, whatever the pattern, if none of it is resident, or if nothing is known of what is: memory
-    whose accessed bit was never seen clear, or cannot be cleared, is neither hot nor cold.
+    whose accessed bit was never seen clear, or cannot be cleared, is neither hot nor cold. For willneed alone a region
+    of which nothing is resident is one that is not touched.
 
     Returns:
         Shape (n,) for the n regions of the snapshot.
@@ -40,6 +41,8 @@ def matches(scheme: Scheme, snapshot: Snapshot) -> Mask:
     regions = snapshot.regions
     pattern = scheme.access_pattern
     known = regions["unknown_bytes"] + regions["unclearable_bytes"] < regions["present_bytes"]
+    if scheme.action == "willneed":
+        known |= regions["present_bytes"] == 0
     size = regions["end"] - regions["start"]
     age_ns = snapshot.end_ns - regions["since_ns"]
     mask: Mask = (

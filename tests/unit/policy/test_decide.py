@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from builders import BASE, MIB, SECOND, region, snapshot
 from pagepulse.model.memory import PAGE
 from pagepulse.model.windows import NEVER_IDLE_NS
-from pagepulse.policy.decide import Candidate, PageState, candidates, cold_runs, due
+from pagepulse.policy.decide import (
+    Candidate,
+    PageState,
+    absent_runs,
+    candidates,
+    chunks_to_collapse,
+    chunks_to_split,
+    cold_runs,
+    due,
+)
 from pagepulse.policy.filters import Where
 from pagepulse.policy.parse import parse_schemes
 from pagepulse.policy.quota import Usage, charged
@@ -208,3 +217,34 @@ def test_a_scheme_that_has_used_up_its_quota_has_no_candidates():
     (None, NOW, True), ("1 s", None, True), ("1 s", NOW - SECOND, True), ("1 s", NOW - SECOND + 1, False)])
 def test_a_scheme_is_due_at_its_apply_interval_or_at_each_snapshot(interval, last_ns, expected):
     assert due(scheme(**({"apply_interval": interval} if interval else {})), last_ns, NOW) is expected
+
+
+# --- whole huge pages ------------------------------------------------------------------------------------------------
+
+def chunks_of(found: np.ndarray) -> list[int]:
+    assert all(end - start == 2 * MIB for start, end in found.tolist())
+    return [(start - BASE) // (2 * MIB) for start, _ in found.tolist()]
+
+
+def test_memory_that_is_nearly_all_there_is_worth_a_huge_page():
+    state = pages("y" * 512 + "y" * 449 + "-" * 63 + "y" * 440 + "-" * 72 + "Y" * 512 + "c" * 511)
+    everything = candidate(BASE, BASE + 10 * MIB)
+    assert chunks_of(chunks_to_collapse(everything, state)) == [0, 1]
+    assert chunks_of(chunks_to_collapse(everything, state, limit_bytes=3 * MIB)) == [0]
+    assert chunks_of(chunks_to_collapse(candidate(BASE + PAGE, BASE + 10 * MIB), state)) == [1]
+
+
+def test_a_huge_page_that_is_touched_in_spite_of_its_region_is_split_and_an_idle_one_is_not():
+    state = pages("C" * 512 + "Y" * 512 + "R" * 512 + "y" * 512 + "?" * 512)
+    everything = candidate(BASE, BASE + 10 * MIB)
+    assert chunks_of(chunks_to_split(everything, state, NOW)) == [1, 2]
+    assert chunks_of(chunks_to_split(everything, state, NOW, limit_bytes=2 * MIB)) == [1]
+    assert chunks_of(chunks_to_split(candidate(BASE, BASE + 4 * MIB - PAGE), state, NOW)) == []
+
+
+def test_only_what_is_absent_is_read_in():
+    state = pages("c--y-c-")
+    whole = candidate(BASE, BASE + 7 * PAGE)
+    found = [((int(a) - BASE) // PAGE, (int(b) - BASE) // PAGE) for a, b in absent_runs(whole, state)]
+    assert found == [(1, 3), (4, 5), (6, 7)]
+    assert len(absent_runs(whole, state, limit_bytes=PAGE)) == 1

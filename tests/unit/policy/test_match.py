@@ -92,3 +92,10 @@ def test_ages_keep_their_meaning_when_the_intervals_move():
 def test_an_unbounded_pattern_matches_the_oldest_and_largest_region():
     whole = region(0, size=2**47, since_ns=0)
     assert matches(scheme(size={"min": 0, "max": 2**63 - 1}), snapshot(whole)).tolist() == [True]
+
+
+@pytest.mark.parametrize(("action", "expected"), [("willneed", True), ("stat", False)])
+def test_what_is_not_resident_is_for_willneed_alone(action, expected):
+    text = json.dumps({"schemes": [{"name": "test", "action": action, "access_pattern": {}}]})
+    [asked] = parse_schemes(text.encode(), "test")
+    assert matches(asked, snapshot(region(present_bytes=0))).tolist() == [expected]
