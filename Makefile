@@ -71,6 +71,10 @@ bench-packages: setup  ## Install the real programs that bench-overhead and benc
 bench-overhead: bench-packages workloads  ## What watching costs real programs, in pairs (25 minutes for all)
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.real_overhead $(BENCH_ARGS)
 
+.PHONY: bench-schemes
+bench-schemes: bench-packages workloads  ## What schemes give back and cost, beside rivals (5 minutes for each program)
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.schemes $(BENCH_ARGS)
+
 .PHONY: lint
 lint: setup  ## ruff: lint and formatting rules
 	$(Q)$(VENV)/bin/ruff check control tests

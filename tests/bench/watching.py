@@ -54,7 +54,7 @@ def watched(pid: int, place: Path, settle_s: float, *options: str) -> Iterator[W
             yield watch
         finally:
             ended_ns = now_ns()
-            if not _ends(recorder):
+            if not _has_ended(pid, recorder):
                 recorder.send_signal(signal.SIGINT)
         _, complaint = recorder.communicate()
     if recorder.returncode:
@@ -77,10 +77,12 @@ def wait_for_snapshot(recorder: subprocess.Popen[str], path: Path) -> None:
         time.sleep(0.05)
 
 
-def _ends(recorder: subprocess.Popen[str]) -> bool:
-    """Whether it ends of itself, as it does soon after its target."""
+def _has_ended(pid: int, recorder: subprocess.Popen[str]) -> bool:
+    """Whether the recorder has ended of itself, as it does soon after its target."""
+    if Path(f"/proc/{pid}").exists():
+        return False
     try:
-        recorder.wait(1.0)
+        recorder.wait(5)
     except subprocess.TimeoutExpired:
         return False
     return True

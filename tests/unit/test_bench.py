@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bench import real_overhead
+from bench import real_overhead, schemes
 from bench.kept import Table
+from bench.naive_reclaim import unreferenced
 from bench.paired import Change, brief, paired_change, rate_between, rates_in_parts
 from bench.programs.slices import Slices, percentile_us
 from bench.results import with_section
@@ -143,3 +144,45 @@ def test_the_program_that_suffers_most_comes_first_and_the_contrast_last_and_not
 
 def test_a_change_in_brief_says_its_interval_in_percent():
     assert brief(Change(-0.0021, -0.005, 0.0007, 20)) == "-0.21 % (-0.50 to +0.07)"
+
+
+def run(rate=100.0, rss=1000.0, p99_us=None):
+    return {"rate": rate, "p99_us": p99_us, "rss_bytes": rss, "used_bytes": rss, "major_faults": 3,
+            "evicted_bytes": 5 << 20, "returned_bytes": 1 << 20}
+
+
+def treated(program, way="prcl", **after):
+    return {"program": program, "way": way, "without": [run(), run()], "with": [run(**after), run(**after)],
+            "measured": "2026-01-01 00:00", "others_share": 0.0, "load": "0.5"}
+
+
+def test_of_a_way_the_program_that_suffers_most_comes_first():
+    made = schemes.table_of([treated("a", rate=99.0), treated("b", rate=90.0), treated("c", "monitor", rate=50.0)])
+    assert [row[:2] for row in made.rows] == [["monitor", "c"], ["prcl", "b"], ["prcl", "a"]]
+    assert made.rows[1][2] == "-10.00 % (-10.00 to -10.00)"
+    assert "worst: b, -10.00 % (goal: -5 %: MISSED)" in made.remarks[0]
+
+
+def test_the_goal_for_a_mostly_idle_program_asks_for_memory_and_speed_at_once():
+    said = schemes.table_of([treated("numpy-idle", rss=40.0, rate=97.0)]).remarks[1]
+    assert "RSS -96.0 % (goal: -95 %: met)" in said
+    assert "-3.00 % (goal: above -1 %: MISSED)" in said
+
+
+def test_one_round_has_no_interval_and_what_has_no_requests_no_latency():
+    once = treated("a", rate=99.0) | {"without": [run()], "with": [run(rate=99.0)]}
+    row = schemes.table_of([once]).rows[0]
+    assert row[2:4] == ["-1.00 %", "-"]
+
+
+def test_a_way_that_is_refused_is_told_and_not_shown_as_a_row():
+    made = schemes.table_of([{"program": "a", "way": "ethp", "refused": "pagepulse: no hugepage"}])
+    assert made.rows == []
+    assert made.remarks[0] == "ethp: not measured: pagepulse: no hugepage"
+
+
+def test_the_naive_rival_sees_mappings_as_smaps_tells_of_them():
+    entry = "{} rw-p 00000000 00:00 0 {}\nSize:  8 kB\nRss:  8 kB\nReferenced:  {} kB\nAnonymous: 8 kB\n"
+    smaps = (entry.format("1000-3000", "", 0) + entry.format("4000-6000", "[heap]", 8)
+             + entry.format("7000-9000", "", 0).replace("rw-p", "r-xp"))
+    assert unreferenced(smaps) == [(0x1000, 0x3000)]

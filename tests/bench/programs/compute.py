@@ -33,6 +33,17 @@ class Phases(Service):
         self.pid = self.load("load_science.py", "phases", str(512 << 20)).pid
 
 
+class Idle(Service):
+    """The best case of reclaim: nearly all of it is idle."""
+
+    name = "numpy-idle"
+    about = "numpy, 512 MiB of which a hundredth is used"
+
+    def start(self) -> None:
+        """The load is the program."""
+        self.pid = self.load("load_science.py", "idle", str(512 << 20)).pid
+
+
 class Gather(Service):
     """Where huge pages pay."""
 

@@ -4,6 +4,7 @@
     load_science.py SLICES kmeans SIZE_BYTES      scikit-learn: mini-batch k-means over all rows, again and again
     load_science.py SLICES phases SIZE_BYTES      numpy: each eighth of an array for 8 s, then the next, and back
     load_science.py SLICES gather SIZE_BYTES      numpy: reads at random, all over the array
+    load_science.py SLICES idle SIZE_BYTES        numpy: the first hundredth of an array, all the time
 """
 
 import sys
@@ -39,6 +40,14 @@ def phases(slices, size):
             slices().did(piece.nbytes // 4096)
 
 
+def idle(slices, size):
+    data = np.ones(size // 8)
+    part = data[:len(data) // 100]
+    while True:
+        np.multiply(part, 1.0000001, out=part)
+        slices().did(part.nbytes // 4096)
+
+
 def gather(slices, size):
     data = np.ones(size // 8)
     picks = np.random.default_rng(1).integers(len(data), size=(256, READS))
@@ -57,7 +66,7 @@ def main():
             made.append(Slices(sys.argv[1]))
         return made[0]
 
-    {"kmeans": kmeans, "phases": phases, "gather": gather}[sys.argv[2]](slices, int(sys.argv[3]))
+    {"kmeans": kmeans, "phases": phases, "gather": gather, "idle": idle}[sys.argv[2]](slices, int(sys.argv[3]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What schemes give back, and what they cost: real programs, each way of treating them on a fresh start.
+
+    python -m bench.schemes [--only PROGRAM]... [--way WAY]... [--pairs N] [--write]
+
+A pair is a run without anything and a run with one way, in an order drawn by lot, with zram as swap. A way that this
+pagepulse refuses is reported, not measured.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import kept, tool
+from bench.command import CommandError, start
+from bench.paired import Change, brief, paired_change
+from bench.programs.suite import PROGRAMS
+from bench.table import judgement
+from bench.watching import watched
+from demo.swap import temporary_swap
+from live.machine import undone_by
+from workload import ROOT, major_faults, now_ns, resident_bytes
+
+KIND = "schemes"
+SUITE = ("redis", "redis-idle", "memcached", "postgres", "sqlite", "scikit-learn", "numpy-phases", "numpy-idle",
+         "numpy-gather")
+BASELINE = "baseline"
+SWAP_BYTES = 8 << 30
+MEASURE_S = 24.0
+_LATER = 0.5  # of the time: from then on memory counts, when a way has had time to work
+_STEP_S = 0.1
+_THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+IDLE_S = 5
+"""The rival's N: the age in prcl.json."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """The program's and the machine's memory while something runs, sampled."""
+
+    pid: int
+    rss_bytes: list[int] = field(default_factory=list)
+    used_bytes: list[int] = field(default_factory=list)
+
+    def sample_until(self, stop: threading.Event) -> None:
+        """Until told to stop, or the program ends."""
+        while not stop.wait(_STEP_S):
+            try:
+                self.rss_bytes.append(resident_bytes(self.pid))
+            except (FileNotFoundError, KeyError):
+                return
+            self.used_bytes.append(_used_bytes())
+
+    def later(self, samples: Sequence[int]) -> float:
+        """Their mean in the later part of the time."""
+        return float(np.mean(samples[int(len(samples) * _LATER):]))
+
+
+@contextmanager
+def memory_of(pid: int) -> Iterator[Memory]:
+    """Sample inside the block."""
+    memory, stop = Memory(pid), threading.Event()
+    sampler = threading.Thread(target=memory.sample_until, args=(stop,))
+    sampler.start()
+    try:
+        yield memory
+    finally:
+        stop.set()
+        sampler.join()
+
+
+def _used_bytes() -> int:
+    """Of the machine: what is neither free nor easily freed; what zram keeps is in it."""
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, available = (int(facts[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
+    return total - available
+
+
+@contextmanager
+def nothing(pid: int) -> Iterator[dict[str, Any]]:
+    """The baseline."""
+    yield {}
+
+
+@contextmanager
+def monitor(pid: int) -> Iterator[dict[str, Any]]:
+    """Watched, not treated."""
+    with watched(pid, kept.KEPT, 0):
+        yield {}
+
+
+@contextmanager
+def prcl(pid: int) -> Iterator[dict[str, Any]]:
+    """Proactive reclaim as shipped."""
+    with _run(pid, "prcl.json") as said:
+        yield said
+
+
+@contextmanager
+def ethp(pid: int) -> Iterator[dict[str, Any]]:
+    """Huge pages where they pay, as shipped."""
+    with _run(pid, "ethp.json") as said:
+        yield said
+
+
+@contextmanager
+def naive(pid: int) -> Iterator[dict[str, Any]]:
+    """The rival by clear_refs and smaps."""
+    line = [sys.executable, "-m", "bench.naive_reclaim", str(pid), str(IDLE_S)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as rival:
+        try:
+            yield {}
+        finally:
+            rival.terminate()
+
+
+WAYS = {BASELINE: nothing, "monitor": monitor, "prcl": prcl, "naive": naive, "ethp": ethp, "thp-always": nothing,
+        "thp-never": nothing}
+THP_OF = {"thp-always": "always", "thp-never": "never", "ethp": "madvise"}
+
+
+@contextmanager
+def _run(pid: int, scheme: str) -> Iterator[dict[str, Any]]:
+    """`pagepulse run` on the process; what it said at its end is in the dictionary afterwards.
+
+    Raises:
+        CommandError: It failed, or refused the scheme.
+    """
+    said: dict[str, Any] = {}
+    with start("run", "--schemes", ROOT / "schemes" / scheme, "--pid", str(pid), "--json") as running:
+        try:
+            yield said
+        finally:
+            running.send_signal(signal.SIGINT)
+            out, complaint = running.communicate()
+    if running.returncode:
+        raise CommandError(complaint.strip())
+    said |= json.loads(out)
+
+
+@contextmanager
+def thp(mode: str) -> Iterator[None]:
+    """Huge pages always, on request (madvise) or never, for a while."""
+    before = _THP.read_text().partition("[")[2].partition("]")[0]
+    with undone_by("/bin/sh", "-c", 'echo "$1" > "$2"', "thp", before, _THP):
+        _THP.write_text(mode)
+        yield
+
+
+def measure(name: str, way: str) -> kept.Kept:
+    """One run of a program from its start, treated in one way from the moment its load is at work."""
+    with ExitStack() as stack:
+        if way in THP_OF:
+            stack.enter_context(thp(THP_OF[way]))
+        used_before = _used_bytes()
+        program = stack.enter_context(PROGRAMS[name]())
+        program.prepare()
+        faults, begun_ns = major_faults(program.pid), now_ns()
+        with memory_of(program.pid) as memory, WAYS[way](program.pid) as said:
+            done = program.measure(MEASURE_S - (now_ns() - begun_ns) / 1e9)
+            faults = major_faults(program.pid) - faults
+    return {"rate": done.rate, "per_cpu_s": done.per_cpu_s, "p99_us": done.p99_us,
+            "rss_bytes": memory.later(memory.rss_bytes), "used_bytes": memory.later(memory.used_bytes) - used_before,
+            "major_faults": faults, "evicted_bytes": sum(one["applied_bytes"] for one in said.get("schemes", ())),
+            "returned_bytes": said.get("returned_bytes", 0)}
+
+
+def measure_all(name: str, ways: Sequence[str], pairs: int) -> None:
+    """Pairs of one program with all ways that are asked for: each round has one baseline for all of them."""
+    rng = np.random.default_rng()
+    runs: dict[str, list[kept.Kept]] = {way: [] for way in (BASELINE, *ways)}
+    refused: dict[str, str] = {}
+    with kept.circumstances() as facts:
+        for _ in range(pairs):
+            for way in rng.permutation(list(runs)).tolist():
+                if way in refused:
+                    continue
+                try:
+                    runs[way].append(measure(name, way))
+                except CommandError as error:
+                    refused[way] = str(error).splitlines()[0]
+    for way in ways:
+        if way in refused:
+            kept.keep(KIND, f"{way}-{name}", {**facts, "program": name, "way": way, "refused": refused[way]})
+        else:
+            kept.keep(KIND, f"{way}-{name}",
+                      {**facts, "program": name, "way": way, "without": runs[BASELINE], "with": runs[way]})
+
+
+def change(one: kept.Kept, key: str) -> Change | None:
+    """Of one quantity; None where it is not defined, or of too few pairs for an interval."""
+    before, after = ([run[key] for run in one[side]] for side in ("without", "with"))
+    if None in before or not all(before):
+        return None
+    if len(before) < 2:
+        ratio = after[0] / before[0] - 1
+        return Change(ratio, ratio, ratio, 1)
+    return paired_change(before, after)
+
+
+def table_of(measurements: list[kept.Kept]) -> kept.Table:
+    """All ways, one after the other, the program that suffers most first."""
+    shown = [one for one in measurements if "refused" not in one]
+    order = list(WAYS)
+    shown.sort(key=lambda one: (order.index(one["way"]), _mean_of(one, "rate")))
+    about = (f"Real programs, each run from a fresh start for {MEASURE_S:g} s with {SWAP_BYTES >> 30} GiB of zram as "
+             "swap; changes against the baseline of the same round, 95 % interval over rounds. Memory is that of the "
+             "later half; *system* is the machine's, with what zram holds. *Returned* came back of what was evicted.")
+    columns = ("way", "program", "throughput", "p99", "RSS", "system", "major faults", "evicted, returned", "rounds",
+               "measured")
+    refused = sorted({f"{one['way']}: not measured: {one['refused']}" for one in measurements if "refused" in one})
+    remarks = [*_judged(shown), *refused,
+               "TMO's controller is not among the ways: this machine has no memory controller of cgroup v2."]
+    return kept.Table("Schemes on real programs", about, columns, [_row(one) for one in shown], remarks)
+
+
+def _row(one: kept.Kept) -> list[str]:
+    cells = [_cell(change(one, key)) for key in ("rate", "p99_us", "rss_bytes", "used_bytes")]
+    evicted, returned = (np.mean([run[key] for run in one["with"]]) / 2**20
+                         for key in ("evicted_bytes", "returned_bytes"))
+    faults = [np.mean([run["major_faults"] for run in one[side]]) for side in ("without", "with")]
+    gone = f"{evicted:.0f} MiB, {returned:.1f} MiB" if evicted else "-"
+    return [one["way"], one["program"], *cells, f"{faults[0]:.0f} to {faults[1]:.0f}", gone, str(len(one["with"])),
+            kept.noise(one)]
+
+
+def _cell(found: Change | None) -> str:
+    if found is None:
+        return "-"
+    return brief(found) if found.pairs > 1 else f"{found.mean * 100:+.2f} %"
+
+
+def _mean_of(one: kept.Kept, key: str) -> float:
+    found = change(one, key)
+    return found.mean if found else 0.0
+
+
+def _judged(shown: list[kept.Kept]) -> list[str]:
+    """The goals for prcl: over the suite, for the worst, and for the program that is mostly idle."""
+    suite = [one for one in shown if one["way"] == "prcl"]
+    if not suite:
+        return []
+    rss, slower = (float(np.mean([_mean_of(one, key) for one in suite])) for key in ("rss_bytes", "rate"))
+    worst = min(suite, key=lambda one: _mean_of(one, "rate"))
+    worst_change = _mean_of(worst, "rate")
+    overall = (f"prcl over {len(suite)} programs: RSS {rss * 100:+.1f} % (goal: -25 %: {judgement(rss <= -0.25)}), "
+               f"throughput {slower * 100:+.2f} % (goal: above -2 %: {judgement(slower > -0.02)}); worst: "
+               f"{worst['program']}, {worst_change * 100:+.2f} % (goal: -5 %: {judgement(worst_change > -0.05)}).")
+    remarks = [overall]
+    for one in suite:
+        if one["program"] == "numpy-idle":
+            freed, cost = _mean_of(one, "rss_bytes"), _mean_of(one, "rate")
+            remarks.append(f"prcl on a program that is mostly idle: RSS {freed * 100:+.1f} % (goal: -95 %: "
+                           f"{judgement(freed <= -0.95)}) at a throughput of {cost * 100:+.2f} % (goal: above -1 %: "
+                           f"{judgement(cost >= -0.01)}).")
+    return remarks
+
+
+def main() -> None:
+    """Measure what was asked for, and print the table."""
+    parser = tool.arguments("bench-schemes", __doc__ or "", SUITE, 5)
+    ways = [way for way in WAYS if way != BASELINE]
+    parser.add_argument("--way", action="append", choices=ways, metavar="WAY",
+                        help=f"may be repeated (default: all): {', '.join(ways)}")
+    args = parser.parse_args()
+    kept.KEPT.mkdir(parents=True, exist_ok=True)
+    if not args.show:
+        with temporary_swap(SWAP_BYTES) as swap:
+            if swap.device is None:
+                raise CommandError(f"there is no swap, and none could be made: {swap.why}")
+            for name in args.only or SUITE:
+                print(f"{name} ...", flush=True)
+                measure_all(name, args.way or ways, args.pairs)
+    table = table_of(kept.all_of(KIND))
+    print(table.text())
+    if args.write:
+        table.write()
+
+
+if __name__ == "__main__":
+    sys.exit(tool.run(main))
