@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from documents import DOCUMENTS, JSON, nearly
@@ -16,7 +16,7 @@ from pagepulse.policy.explain import sentence
 from pagepulse.policy.parse import MAX_FAULTS, Document, parse_document, parse_schemes, scheme_text
 
 DAMO = [json.loads(path.read_text()) for path in (Path(__file__).parents[2] / "data" / "damo").glob("*.json")]
-MORE = settings(max_examples=300)
+MORE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def outcome(data: bytes) -> Document | RefusedFile:
