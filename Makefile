@@ -14,6 +14,11 @@ FUZZ_SECONDS ?= 60
 PACKAGES := python3-bpfcc python3-venv libbpf1 linux-libc-dev libc6-dev gcc make
 # The real programs that the benches measure: for bench-overhead and bench-schemes alone.
 BENCH_PACKAGES := redis-server memcached postgresql sqlite3 stress-ng python3-numpy python3-sklearn
+# For `make vagrant-test` alone; the tests are those that matter most to a kernel: emulation is slow.
+VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system qemu-system-x86 qemu-utils dnsmasq-base iptables \
+	debootstrap e2fsprogs rsync
+VAGRANT_MACHINE ?= debian12
+VAGRANT_TESTS ?= $(addprefix tests/live/test_,reader.py clear.py shared.py huge_pages.py probes.py)
 WORKLOADS := $(patsubst tests/workloads/%.c,build/workloads/%,$(wildcard tests/workloads/*.c))
 
 .PHONY: help
@@ -53,6 +58,11 @@ demo: setup workloads  ## Watch a program, draw its memory, give back what is id
 .PHONY: test
 test: setup workloads lint types  ## Everything that CI runs: lint, types, unit, contract and live tests (needs root)
 	$(Q)PAGEPULSE_REQUIRE_KERNEL=1 $(PYTHON) -m pytest $(PYTEST_ARGS)
+
+.PHONY: vagrant-test
+vagrant-test: setup  ## Bring up a virtual machine by Vagrant, run live tests inside, destroy it (VAGRANT_MACHINE, VAGRANT_TESTS)
+	$(Q)$(call install,$(VAGRANT_PACKAGES))
+	$(Q)vagrant/test $(VAGRANT_MACHINE) $(VAGRANT_TESTS)
 
 .PHONY: bench
 bench: setup workloads  ## Measure speed, memory and overhead, and print tables

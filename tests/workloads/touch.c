@@ -164,7 +164,7 @@ static bool access_pages(const struct area *area, uint64_t first, uint64_t count
 		volatile char *byte = area->start + (first + i * step) * PAGE;
 
 		if (write)
-			*byte = 1; /* not read first: up to Linux 6.12 that maps the huge zero page, and the write then small ones */
+			*byte = 1; /* not read first: on Linux 6.1 that maps the huge zero page, and the write then small ones */
 		else
 			(void)*byte;
 	}
