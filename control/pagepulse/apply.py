@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pagepulse.kernel.actions import ADVICE, Actuator, Effect
+from pagepulse.kernel.numa import migrate, nodes_with_memory
 from pagepulse.kernel.system import system_facts
 from pagepulse.kernel.usage import cpu_ns
 from pagepulse.model.engine import Engine
@@ -26,6 +27,7 @@ from pagepulse.policy.decide import (
     chunks_to_split,
     cold_runs,
     due,
+    present_runs,
 )
 from pagepulse.policy.filters import by_page
 from pagepulse.policy.goal_values import read_values
@@ -36,7 +38,7 @@ from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
 from pagepulse.policy.watermarks import WatermarkState, watch_due, watched
 
-_APPLIED = {"stat", *ADVICE}
+_APPLIED = {"stat", "migrate_hot", "migrate_cold", *ADVICE}
 _PIECE = 128 * CHUNK  # a candidate is read and treated so much at a time: its pages' ages take 512 KiB then
 
 
@@ -171,6 +173,10 @@ class Applier:
     def _act(self, scheme: Scheme, candidate: Candidate, pages: PageState, now_ns: int, left: int | None
              ) -> list[Effect]:
         """Do what the scheme says to those pages that it is for; no effect where there are none."""
+        if scheme.target_node is not None:
+            is_hot = scheme.action == "migrate_hot"
+            runs = present_runs(candidate, pages, left) if is_hot else cold_runs(candidate, pages, now_ns, left)
+            return [migrate(self._monitor.target, runs, scheme.target_node, self._announce)] if len(runs) else []
         actuator = Actuator(self._monitor.target, self._announce)
         match scheme.action:
             case "hugepage" | "collapse":
@@ -196,6 +202,8 @@ def not_applied(scheme: Scheme) -> list[str]:
     """What a scheme asks for that `Applier` does not do: to be refused, or it would silently do something else."""
     asked = {
         f"the action {scheme.action}": scheme.action not in _APPLIED,
+        f"memory of node {scheme.target_node}, which this machine has not":
+            scheme.target_node is not None and scheme.target_node not in nodes_with_memory(),
         "a filter of type cgroup": any(entry.type == "cgroup" for entry in scheme.filters),
     }
     return [what for what, is_asked in asked.items() if is_asked]

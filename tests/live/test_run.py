@@ -2,6 +2,7 @@
 """`pagepulse run`: what is idle goes, what is used stays, and what it says it did is what happened."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 from demo.swap import temporary_swap
 from live.machine import wait_until
 from live.recorder import line, pagepulse
+from pagepulse.kernel.numa import nodes_with_memory
+from pagepulse.kernel.syscalls import move_pages
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW_PAGES
 from workload import PROGRAMS, Workload, major_faults, resident_bytes, status_bytes
 
@@ -253,7 +256,7 @@ def test_a_scheme_file_that_is_refused_is_refused_before_a_command_is_started(tm
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"action": "migrate_hot", "target_node": 0}, "migrate_hot"),
+    ({"action": "migrate_hot", "target_node": 63}, "memory of node 63, which this machine has not"),
     ({"filters": [{"type": "cgroup", "path": "/"}]}, "cgroup"),
 ])
 def test_a_scheme_that_asks_for_what_is_not_applied_is_refused_by_name(schemes, tmp_path, changes, words):
@@ -347,3 +350,21 @@ def test_memory_that_was_paged_out_is_read_in_again(schemes, swap):
         touch.command("read a 0 3328")
         assert major_faults(touch.pid) - faults < 100
     assert summary["schemes"][0]["tried_bytes"] >= 12 * MIB
+
+
+def test_what_lies_on_the_wanted_node_already_is_not_moved(schemes):
+    scheme = schemes(action="migrate_hot", target_node=0, access_pattern={})
+    with Workload("touch", "--area", "a:2MiB") as touch:
+        result = run("--schemes", scheme, pid=touch.pid, duration="2s")["schemes"][0]
+    if nodes_with_memory() == (0,):
+        assert (result["tried_bytes"], result["calls"]) == (0, 0)
+
+
+def test_where_pages_are_can_be_asked_and_a_node_that_is_none_is_refused():
+    memory = np.zeros(64 * PAGE, np.uint8)
+    memory[::PAGE] = 1
+    first = -(-memory.ctypes.data // PAGE) * PAGE
+    pages = np.arange(first, first + 60 * PAGE, PAGE, dtype=np.uint64)
+    assert set(move_pages(os.getpid(), pages, None).tolist()) <= set(nodes_with_memory())
+    with pytest.raises(OSError, match="No such device"):
+        move_pages(os.getpid(), pages, 63)

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 # x86-64 numbers: arch/x86/entry/syscalls/syscall_64.tbl
-_SYS_MADVISE, _SYS_PERF_EVENT_OPEN, _SYS_BPF, _SYS_PROCESS_MADVISE = 28, 298, 321, 440
+_SYS_MADVISE, _SYS_MOVE_PAGES, _SYS_PERF_EVENT_OPEN, _SYS_BPF, _SYS_PROCESS_MADVISE = 28, 279, 298, 321, 440
+_MPOL_MF_MOVE = 2
 
 MADV_WILLNEED, MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE = 3, 15, 20, 21, 25
 IOVECS_PER_CALL = 128
@@ -146,6 +147,28 @@ def process_madvise(pidfd: int, iovecs: npt.NDArray[np.uint64], advice: int) -> 
     """
     return _call(_SYS_PROCESS_MADVISE, ctypes.c_int(pidfd), ctypes.c_void_p(iovecs.ctypes.data),
                  ctypes.c_size_t(len(iovecs)), ctypes.c_int(advice), ctypes.c_uint(0))
+
+
+def move_pages(pid: int, pages: npt.NDArray[np.uint64], node: int | None) -> npt.NDArray[np.int32]:
+    """Move pages of another process to a NUMA node, or ask where they are.
+
+    Args:
+        pid: The process.
+        pages: Addresses, contiguous, shape (n,).
+        node: Where to; None: only ask.
+
+    Returns:
+        Shape (n,): the node that each page is on, or a negative errno.
+
+    Raises:
+        OSError: The call as a whole was refused.
+    """
+    nodes = None if node is None else np.full(len(pages), node, np.int32)
+    status = np.full(len(pages), -1, np.int32)
+    _call(_SYS_MOVE_PAGES, ctypes.c_int(pid), ctypes.c_ulong(len(pages)), ctypes.c_void_p(pages.ctypes.data),
+          ctypes.c_void_p(None if nodes is None else nodes.ctypes.data), ctypes.c_void_p(status.ctypes.data),
+          ctypes.c_int(_MPOL_MF_MOVE))
+    return status
 
 
 def madvise(address: int, size_bytes: int, advice: int) -> int:

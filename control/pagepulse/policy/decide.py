@@ -140,6 +140,14 @@ def absent_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None 
     return _runs(absent, pages.start)
 
 
+def present_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None = None) -> Addresses:
+    """Runs of the candidate's pages that are resident and pass its filters: shape (m, 2), sorted."""
+    present = pages.present & allowed(candidate, pages)
+    if limit_bytes is not None:
+        present[np.flatnonzero(present)[limit_bytes // PAGE:]] = False
+    return _runs(present, pages.start)
+
+
 def chunks_to_collapse(candidate: Candidate, pages: PageState, limit_bytes: int | None = None) -> Addresses:
     """Aligned 2 MiB of the candidate that are worth one huge page: hardly a page of them is missing.
 

@@ -24,6 +24,7 @@ from pagepulse.policy.decide import (
     chunks_to_split,
     cold_runs,
     due,
+    present_runs,
 )
 from pagepulse.policy.filters import Where
 from pagepulse.policy.parse import parse_schemes
@@ -240,6 +241,14 @@ def test_a_huge_page_that_is_touched_in_spite_of_its_region_is_split_and_an_idle
     assert chunks_of(chunks_to_split(everything, state, NOW)) == [1, 2]
     assert chunks_of(chunks_to_split(everything, state, NOW, limit_bytes=2 * MIB)) == [1]
     assert chunks_of(chunks_to_split(candidate(BASE, BASE + 4 * MIB - PAGE), state, NOW)) == []
+
+
+def test_what_is_hot_is_moved_if_it_is_there():
+    state = pages("c--y-c-")
+    whole = candidate(BASE, BASE + 7 * PAGE)
+    found = [((int(a) - BASE) // PAGE, (int(b) - BASE) // PAGE) for a, b in present_runs(whole, state)]
+    assert found == [(0, 1), (3, 4), (5, 6)]
+    assert len(present_runs(whole, state, limit_bytes=2 * PAGE)) == 2
 
 
 def test_only_what_is_absent_is_read_in():
