@@ -87,7 +87,8 @@ class Recorder:
 
     def wait_for_snapshots(self, count: int = 3) -> None:
         """Until so many are in the file."""
-        assert wait_until(lambda: len(snapshots(self.output)) >= count or self.process.poll() is not None)
+        assert wait_until(lambda: len(snapshots(self.output)) >= count or self.process.poll() is not None,
+                          timeout_s=60)  # an emulated processor compiles for 20 s
         assert self.process.poll() is None, self.process.communicate()[1]
 
     def send(self, number: signal.Signals) -> None:
