@@ -145,7 +145,7 @@ def _run(pid: int, scheme: str) -> Iterator[dict[str, Any]]:
             running.send_signal(signal.SIGINT)
             out, complaint = running.communicate()
     if running.returncode:
-        raise CommandError(complaint.strip())
+        raise CommandError(complaint.strip() or f"pagepulse run ended with status {running.returncode}")
     said |= json.loads(out)
 
 

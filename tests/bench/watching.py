@@ -58,7 +58,7 @@ def watched(pid: int, place: Path, settle_s: float, *options: str) -> Iterator[W
                 recorder.send_signal(signal.SIGINT)
         _, complaint = recorder.communicate()
     if recorder.returncode:
-        raise CommandError(complaint.strip())
+        raise CommandError(complaint.strip() or f"pagepulse record ended with status {recorder.returncode}")
     with Recording.open(path) as recording:
         watch.snapshots = [one for one in recording.snapshots()
                            if watch.measured_from_ns <= one.start_ns and one.end_ns <= ended_ns]
