@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,16 +31,17 @@ from bench.table import judgement
 from bench.watching import watched
 from demo.swap import temporary_swap
 from live.machine import undone_by
-from workload import ROOT, major_faults, now_ns, resident_bytes
+from workload import ROOT, major_faults, resident_bytes
 
 KIND = "schemes"
 SUITE = ("redis", "redis-idle", "memcached", "postgres", "sqlite", "scikit-learn", "numpy-phases", "numpy-idle",
-         "numpy-gather")
+         "numpy-gather", "numpy-sparse")
 BASELINE = "baseline"
 SWAP_BYTES = 8 << 30
 MEASURE_S = 24.0
 _LATER = 0.5  # of the time: from then on memory counts, when a way has had time to work
 _STEP_S = 0.1
+_LITTLE = 0.05  # of a program's memory: below it, what huge pages add is not worth a judgement
 _THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 IDLE_S = 5
 """The rival's N: the age in prcl.json."""
@@ -128,6 +130,8 @@ def naive(pid: int) -> Iterator[dict[str, Any]]:
 WAYS = {BASELINE: nothing, "monitor": monitor, "prcl": prcl, "naive": naive, "ethp": ethp, "thp-always": nothing,
         "thp-never": nothing}
 THP_OF = {"thp-always": "always", "thp-never": "never", "ethp": "madvise"}
+SETTLE_S = 20.0
+"""How long a way with huge pages works before it is measured: they are made slowly, within a quota."""
 
 
 @contextmanager
@@ -166,9 +170,11 @@ def measure(name: str, way: str) -> kept.Kept:
         used_before = _used_bytes()
         program = stack.enter_context(PROGRAMS[name]())
         program.prepare()
-        faults, begun_ns = major_faults(program.pid), now_ns()
-        with memory_of(program.pid) as memory, WAYS[way](program.pid) as said:
-            done = program.measure(MEASURE_S - (now_ns() - begun_ns) / 1e9)
+        faults = major_faults(program.pid)
+        with WAYS[way](program.pid) as said:
+            time.sleep(SETTLE_S if way in THP_OF else 0)
+            with memory_of(program.pid) as memory:
+                done = program.measure(MEASURE_S)
             faults = major_faults(program.pid) - faults
     return {"rate": done.rate, "per_cpu_s": done.per_cpu_s, "p99_us": done.p99_us,
             "rss_bytes": memory.later(memory.rss_bytes), "used_bytes": memory.later(memory.used_bytes) - used_before,
@@ -220,7 +226,7 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
     columns = ("way", "program", "throughput", "p99", "RSS", "system", "major faults", "evicted, returned", "rounds",
                "measured")
     refused = sorted({f"{one['way']}: not measured: {one['refused']}" for one in measurements if "refused" in one})
-    remarks = [*_judged(shown), *refused,
+    remarks = [*_judged(shown), *_judged_huge(shown), *refused,
                "TMO's controller is not among the ways: this machine has no memory controller of cgroup v2."]
     return kept.Table("Schemes on real programs", about, columns, [_row(one) for one in shown], remarks)
 
@@ -265,6 +271,37 @@ def _judged(shown: list[kept.Kept]) -> list[str]:
                            f"{judgement(freed <= -0.95)}) at a throughput of {cost * 100:+.2f} % (goal: above -1 %: "
                            f"{judgement(cost >= -0.01)}).")
     return remarks
+
+
+def _judged_huge(shown: list[kept.Kept]) -> list[str]:
+    """The goals for ethp, of each program that was measured with huge pages always, never, and by the scheme."""
+    means = {(one["program"], one["way"]): {key: float(np.mean([run[key] for run in one["with"]]))
+                                            for key in ("rate", "rss_bytes")} for one in shown}
+    remarks = []
+    for name in sorted({program for program, _ in means}):
+        never, always, ours = (means.get((name, way)) for way in ("thp-never", "thp-always", "ethp"))
+        if never and always and ours:
+            remarks.append(f"{name}: {huge_pages_paid(never, always, ours)}")
+    return remarks
+
+
+def huge_pages_paid(never: kept.Kept, always: kept.Kept, ours: kept.Kept) -> str:
+    """What huge pages bring and take, and how much of either ethp keeps and removes.
+
+    Args:
+        never: Means of `rate` and `rss_bytes` without huge pages.
+        always: The same with huge pages everywhere.
+        ours: The same with ethp.
+    """
+    speedup = always["rate"] / never["rate"] - 1
+    share = (ours["rate"] - never["rate"]) / (always["rate"] - never["rate"])
+    text = f"THP always is {speedup * 100:+.1f} % faster than never; ethp keeps {share * 100:.0f} % of that"
+    extra_bytes = always["rss_bytes"] - never["rss_bytes"]
+    if extra_bytes <= _LITTLE * never["rss_bytes"]:
+        return f"{text} (goal: 80 %: {judgement(share >= 0.8)}); THP always takes no memory worth speaking of."
+    removed = (always["rss_bytes"] - ours["rss_bytes"]) / extra_bytes
+    return (f"{text} (goal: 80 %: {judgement(share >= 0.8)}); of the {extra_bytes / 2**20:.0f} MiB more that THP "
+            f"always takes, ethp removes {removed * 100:.0f} % (goal: 90 %: {judgement(removed >= 0.9)}).")
 
 
 def main() -> None:

@@ -186,3 +186,11 @@ def test_the_naive_rival_sees_mappings_as_smaps_tells_of_them():
     smaps = (entry.format("1000-3000", "", 0) + entry.format("4000-6000", "[heap]", 8)
              + entry.format("7000-9000", "", 0).replace("rw-p", "r-xp"))
     assert unreferenced(smaps) == [(0x1000, 0x3000)]
+
+
+def test_huge_pages_are_judged_by_the_speed_that_is_kept_and_the_memory_that_is_removed():
+    never, always = {"rate": 100.0, "rss_bytes": 300 << 20}, {"rate": 200.0, "rss_bytes": 1000 << 20}
+    said = schemes.huge_pages_paid(never, always, {"rate": 190.0, "rss_bytes": 510 << 20})
+    assert said == ("THP always is +100.0 % faster than never; ethp keeps 90 % of that (goal: 80 %: met); of the "
+                    "700 MiB more that THP always takes, ethp removes 70 % (goal: 90 %: MISSED).")
+    assert schemes.huge_pages_paid(never, always | {"rss_bytes": 301 << 20}, never).endswith("worth speaking of.")

@@ -4,6 +4,7 @@
     load_science.py SLICES kmeans SIZE_BYTES      scikit-learn: mini-batch k-means over all rows, again and again
     load_science.py SLICES phases SIZE_BYTES      numpy: each eighth of an array for 8 s, then the next, and back
     load_science.py SLICES gather SIZE_BYTES      numpy: reads at random, all over the array
+    load_science.py SLICES sparse SIZE_BYTES      numpy: the same on a quarter of it; of the rest, a page in 2 MiB, once
     load_science.py SLICES idle SIZE_BYTES        numpy: the first hundredth of an array, all the time
 """
 
@@ -48,6 +49,12 @@ def idle(slices, size):
         slices().did(part.nbytes // 4096)
 
 
+def sparse(slices, size):
+    rest = np.empty(size // 4 * 3, np.uint8)
+    rest[::1 << 21] = 1
+    gather(slices, size // 4)
+
+
 def gather(slices, size):
     data = np.ones(size // 8)
     picks = np.random.default_rng(1).integers(len(data), size=(256, READS))
@@ -66,7 +73,8 @@ def main():
             made.append(Slices(sys.argv[1]))
         return made[0]
 
-    {"kmeans": kmeans, "phases": phases, "gather": gather, "idle": idle}[sys.argv[2]](slices, int(sys.argv[3]))
+    {"kmeans": kmeans, "phases": phases, "gather": gather, "sparse": sparse,
+     "idle": idle}[sys.argv[2]](slices, int(sys.argv[3]))
 
 
 if __name__ == "__main__":

@@ -160,12 +160,14 @@ class Job(Program):
 class Service(Program):
     """A program that runs all the time, with a load of ours that writes what was done to `slices`, line by line."""
 
-    def load(self, script: str, *arguments: str | Path, seconds: float = 120) -> subprocess.Popen[bytes]:
+    def load(self, script: str, *arguments: str | Path, seconds: float = 120,
+             environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start a load of tests/bench/programs, and wait until it works."""
         # The load imports its neighbours; the checkout may lie where the program's user must not look.
         for path in LOADS.glob("*.py"):
             shutil.copy(path, self.place)
-        process = self.spawn(PYTHON, script, "slices", *map(str, arguments), environment={"OPENBLAS_NUM_THREADS": "1"})
+        process = self.spawn(PYTHON, script, "slices", *map(str, arguments),
+                             environment={"OPENBLAS_NUM_THREADS": "1", **(environment or {})})
         self.await_(lambda: process.poll() is not None or self._has_slices(), "the first slice", seconds)
         self.await_(lambda: process.poll() is None, "a load that runs", 0)
         return process
