@@ -284,7 +284,7 @@ def test_a_signal_ends_it_with_its_account_and_the_command_with_it(schemes):
 
 
 def test_a_target_that_exits_while_it_is_treated_ends_the_run_in_good_order(schemes, swap):
-    with Workload("pulse", "--size", "64MiB", "--duration", "3s") as pulse:
+    with Workload("pulse", "--size", "64MiB", "--duration", "9s") as pulse:
         outcome = pagepulse("run", "--pid", str(pulse.pid), "--schemes", schemes(apply_interval="100 ms"), "--json")
     assert outcome.status == 0
     assert outcome.json["schemes"][0]["applied_bytes"] > 0
