@@ -12,6 +12,8 @@ BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 # What Debian brings: BCC and libbpf (no kernel headers), the userspace headers BCC needs, a compiler for the workloads.
 PACKAGES := python3-bpfcc python3-venv libbpf1 linux-libc-dev libc6-dev gcc make
+# To boot other kernels, for `make test` and `make test-vm`.
+VM_PACKAGES := qemu-system-x86 busybox-static kmod zstd file
 # The real programs that the benches measure: for bench-overhead and bench-schemes alone.
 BENCH_PACKAGES := redis-server memcached postgresql sqlite3 stress-ng python3-numpy python3-sklearn
 # For `make vagrant-test` alone; the tests are those that matter most to a kernel: emulation is slow.
@@ -56,13 +58,24 @@ demo: setup workloads  ## Watch a program, draw its memory, give back what is id
 	$(Q)PYTHONPATH=tests $(PYTHON) -m demo.demo
 
 .PHONY: test
-test: setup workloads lint types  ## Everything that CI runs: lint, types, unit, contract and live tests (needs root)
+test: setup workloads lint types  ## Everything that CI runs: lint, types, unit, contract, live and VM tests (needs root)
+	$(Q)$(call install,$(VM_PACKAGES))
 	$(Q)PAGEPULSE_REQUIRE_KERNEL=1 $(PYTHON) -m pytest $(PYTEST_ARGS)
 
 .PHONY: vagrant-test
 vagrant-test: setup  ## Bring up a virtual machine by Vagrant, run live tests inside, destroy it (VAGRANT_MACHINE, VAGRANT_TESTS)
 	$(Q)$(call install,$(VAGRANT_PACKAGES))
 	$(Q)vagrant/test $(VAGRANT_MACHINE) $(VAGRANT_TESTS)
+
+.PHONY: test-vm
+test-vm: setup workloads  ## Debian's 6.1 and 6.12 in virtual machines: boot each, run tests inside
+	$(Q)$(call install,$(VM_PACKAGES))
+	$(Q)$(PYTHON) -m pytest $(PYTEST_ARGS) tests/vm/test_kernels.py
+
+.PHONY: test-vm-all
+test-vm-all: setup workloads  ## The same with the newest kernel, too, and the whole live layer in each
+	$(Q)$(call install,$(VM_PACKAGES))
+	$(Q)PAGEPULSE_VM_ALL=1 $(PYTHON) -m pytest $(PYTEST_ARGS) tests/vm/test_kernels.py
 
 .PHONY: bench
 bench: setup workloads  ## Measure speed, memory and overhead, and print tables

@@ -66,10 +66,12 @@ struct pp_filter {
 	unsigned int self;              /* us: what we clear ourselves is not taken by another */
 };
 
-/* What the probes could not keep. */
+/* What the probes could not keep, and what they kept: Python looks here first, an empty table is dear to drain. */
 struct pp_loss {
 	unsigned long long faults;      /* faults not counted: the table was full */
 	unsigned long long taken;       /* accessed bits not kept: the table was full */
+	unsigned long long faults_kept; /* faults counted */
+	unsigned long long taken_kept;  /* accessed bits kept, some of them twice */
 };
 
 _Static_assert(sizeof(struct pp_window) == 32, "windows are mapped as an array of 32 bytes each");

@@ -31,10 +31,14 @@ static __always_inline void count_fault(u64 address)
 	u64 *count = faults.lookup_or_try_init(&window, &nothing);
 	struct pp_loss *lost = loss.lookup(&zero);
 
-	if (count)
+	if (!lost)
+		return;
+	if (count) {
 		__sync_fetch_and_add(count, 1);
-	else if (lost)
+		__sync_fetch_and_add(&lost->faults_kept, 1);
+	} else {
 		__sync_fetch_and_add(&lost->faults, 1);
+	}
 }
 
 static __always_inline void keep_taken(u64 window, u64 mask)
@@ -45,10 +49,14 @@ static __always_inline void keep_taken(u64 window, u64 mask)
 	struct pp_loss *lost = loss.lookup(&zero);
 
 	/* Agents hold the page table's lock, and a window lies in one page table: no other writer at the same time. */
-	if (kept)
+	if (!lost)
+		return;
+	if (kept) {
 		*kept |= mask;
-	else if (lost)
+		__sync_fetch_and_add(&lost->taken_kept, 1);
+	} else {
 		__sync_fetch_and_add(&lost->taken, 1);
+	}
 }
 
 /* Does this vm_area_struct belong to the target, and is it not we who act on it? */

@@ -16,7 +16,7 @@ REQUEST = np.dtype([("base", "<u8"), ("start", "<u8"), ("pidfd", "<u4"), ("count
                     ("exec_id", "<u8"), ("pgd", "<u8"), ("tgid", "<u4"), ("pad", "<u4")])
 WINDOW = np.dtype([("address", "<u8"), ("young", "<u8"), ("present", "<u8"), ("level", "<u4"), ("pad", "<u4")])
 FILTER = np.dtype([("mm", "<u8"), ("tgid", "<u4"), ("self", "<u4")])
-LOSS = np.dtype([("faults", "<u8"), ("taken", "<u8")])
+LOSS = np.dtype([("faults", "<u8"), ("taken", "<u8"), ("faults_kept", "<u8"), ("taken_kept", "<u8")])
 
 PRESENT, ACCESSED, LEAF, PROTNONE = 0x1, 0x20, 0x80, 0x100
 """Bits of an x86 page-table entry: arch/x86/include/asm/pgtable_types.h."""

@@ -48,7 +48,7 @@ class NoProbes:
 
     def drain_faults(self) -> tuple[Addresses, Addresses]:
         """Nothing was seen."""
-        return np.empty(0, np.uint64), np.empty(0, np.uint64)
+        return _nothing()
 
     drain_taken = drain_faults
 
@@ -66,6 +66,7 @@ class Probes:
         self._drain_taken = HashDrain(programs.fd("taken"), _TABLE_SIZE)
         self._filter = programs.arrays["filter"]
         self._loss = programs.arrays["loss"]
+        self._drained = {"faults_kept": 0, "taken_kept": 0}
         self._links: list[int] = []
         self.states: list[ProbeState] = []
         self._attach_all()
@@ -83,11 +84,18 @@ class Probes:
 
     def drain_faults(self) -> tuple[Addresses, Addresses]:
         """Windows with page faults since the last drain, and how many each: shape (n,) both."""
-        return self._drain_faults()
+        return self._drain_faults() if self._is_new("faults_kept") else _nothing()
 
     def drain_taken(self) -> tuple[Addresses, Masks]:
         """Windows whose accessed bits another agent cleared since the last drain, and which: shape (n,) both."""
-        return self._drain_taken()
+        return self._drain_taken() if self._is_new("taken_kept") else _nothing()
+
+    def _is_new(self, count: str) -> bool:
+        """Whether anything was kept since this was last asked. The kernel counts after it has kept."""
+        kept = int(self._loss[count][0])
+        is_new = kept != self._drained[count]
+        self._drained[count] = kept
+        return is_new
 
     @property
     def sees_taken(self) -> bool:
@@ -137,3 +145,7 @@ class Probes:
             self.states.append(ProbeState(name, False, error.strerror or str(error), without))
         else:
             self.states.append(ProbeState(name, True, "attached", without))
+
+
+def _nothing() -> tuple[Addresses, Masks]:
+    return np.empty(0, np.uint64), np.empty(0, np.uint64)

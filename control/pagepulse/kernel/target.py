@@ -19,6 +19,7 @@ from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.refs import ClearRefs
 from pagepulse.kernel.syscalls import IOVECS_PER_CALL, MADV_COLD, process_madvise
+from pagepulse.kernel.taken import Taken
 from pagepulse.model.clearing import COLD, REFS
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW, Addresses, ClearResult, Mapping, Masks, PageBits, WindowRead
 
@@ -51,7 +52,7 @@ class Target:
         self._mappings: list[Mapping] = []
         self.cleared: list[Mapping] = []
         """The same, with how they are cleared."""
-        self._taken: dict[int, int] = {}
+        self._taken = Taken()
 
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC."""
@@ -100,22 +101,15 @@ class Target:
         return _inside(chunks, spans)
 
     def read_windows(self, addresses: Addresses) -> WindowRead:
-        """Read windows; what another agent cleared since their last read counts as young."""
+        """Read windows; what another agent cleared since our own last clear counts as young."""
         read = self._reader.windows(self.process.pidfd, addresses, self.identity)
-        return self._with_taken(addresses, read) if self._probes.sees_taken else read
-
-    def _with_taken(self, addresses: Addresses, read: WindowRead) -> WindowRead:
-        for window, mask in zip(*(column.tolist() for column in self._probes.drain_taken()), strict=True):
-            self._taken[window] = self._taken.get(window, 0) | mask
-        if self._taken:
-            masks = np.array([self._taken.get(address, 0) for address in addresses.tolist()], np.uint64)
-            for address in addresses[masks != 0].tolist():  # small mappings share a window: it may be there twice
-                self._taken.pop(address, None)
-            return read._replace(young=(read.young | masks) & read.present)
-        return read
+        if not self._probes.sees_taken:
+            return read
+        self._take_in()
+        return read._replace(young=read.young | self._taken.among(addresses) & read.present)
 
     def read_pages(self, start: int, end: int) -> PageBits:
-        """The accessed bits of every page of a range.
+        """The accessed bits of every page of a range, those among them that another agent cleared.
 
         Args:
             start: A multiple of PAGE.
@@ -128,13 +122,24 @@ class Target:
         parts = [_page_bits(copy.entries, copy.parents)
                  for copy in self._reader.page_tables(self.process.pidfd, first, end, self.identity)]
         chosen = slice((start - first) // PAGE, (end - first) // PAGE)
-        return PageBits(start, *(np.concatenate(columns)[chosen] for columns in zip(*parts, strict=True)))
+        present, young, huge = (np.concatenate(columns)[chosen] for columns in zip(*parts, strict=True))
+        if self._probes.sees_taken:
+            self._take_in()
+            young |= self._taken.pages(start, end) & present
+        return PageBits(start, present, young, huge)
+
+    def _take_in(self) -> None:
+        """Hear of what others cleared. After a read, never before: what is cleared in between would be in neither."""
+        self._taken.keep(*self._probes.drain_taken())
 
     def clear(self, ranges: Addresses) -> ClearResult:
         """Clear accessed bits: by MADV_COLD or, where the mapping is cleared so, with all others of its kind."""
+        self._take_in()  # before the clear: what others take from then on is a new touch
+        self._taken.forget(ranges)
         apart = self._is_apart(ranges[:, 0])
         result = self._clear_cold(ranges[apart])
         if self.refs is not None and not apart.all():
+            self._taken.forget(np.array([(m.start, m.end) for m in self.cleared if m.together], np.uint64))
             self.refs.clear()
             result = result._replace(calls=result.calls + 1)
         return result

@@ -211,11 +211,18 @@ def shown(watched: Target, addresses: list[int]) -> list[int]:
     return watched.read_windows(np.array(addresses, np.uint64)).young.tolist()
 
 
-def test_bits_that_another_agent_took_show_once_and_only_on_resident_pages(watched):
+def test_bits_that_another_agent_took_show_until_we_clear_them_and_only_on_resident_pages(watched, kernel):
     watched._probes.taken = {BASE: 0b101, BASE + WINDOW: 0xF00F}
     assert shown(watched, [BASE]) == [0b101]
-    assert shown(watched, [BASE, BASE + WINDOW]) == [0, 0xF]
-    assert shown(watched, [BASE + WINDOW]) == [0]
+    assert shown(watched, [BASE, BASE + WINDOW]) == [0b101, 0xF]
+    watched.clear(np.array([[BASE, BASE + PAGE]], np.uint64))
+    assert shown(watched, [BASE, BASE + WINDOW]) == [0b100, 0xF]
+
+
+def test_bits_taken_right_before_a_clear_end_with_it(watched, kernel):
+    watched._probes.taken = {BASE: 0b11}
+    watched.clear(np.array([[BASE, BASE + WINDOW]], np.uint64))
+    assert shown(watched, [BASE]) == [0]
 
 
 def test_bits_taken_twice_before_a_read_add_up(watched):

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Accessed bits that another agent clears: kept by the probes on the kernel's clearing functions, lost without them."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pagepulse.kernel.probes import NoProbes, Probes
+from pagepulse.kernel.process import Process
+from pagepulse.kernel.target import Target
+from pagepulse.model.memory import PAGE, WINDOW, WINDOW_PAGES
+from vm.inside.agents import AGENTS, in_cgroup
+from workload import Workload
+
+pytestmark = pytest.mark.live
+
+PAGES = 4096
+STEP = 13
+HOT = list(range(0, PAGES, STEP))
+
+
+@pytest.fixture(name="touch")
+def _touch(swap) -> Iterator[Workload]:
+    """16 MiB in a cgroup of their own; all on one CPU, so that no page waits in another one's batch."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    with Workload("touch", "--area", f"a:{PAGES * PAGE}:lazy") as touch:
+        in_cgroup(touch.pid)
+        touch.command(f"touch a 0 {PAGES}")
+        yield touch
+    os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def watched(touch: Workload, reader, probes) -> Iterator[Target]:
+    process = Process(touch.pid)
+    target = Target(process, reader, probes)
+    yield target
+    target.close()
+    process.close()
+
+
+def touched_pages(target: Target, start: int, end: int) -> set[int]:
+    """Numbers of the pages that count as touched, window by window."""
+    windows = np.arange(start // WINDOW * WINDOW, end, WINDOW, dtype=np.uint64)
+    young = target.read_windows(windows).young
+    bits = (young[:, None] >> np.arange(WINDOW_PAGES, dtype=np.uint64)) & np.uint64(1)
+    addresses = (windows[:, None] + np.arange(WINDOW_PAGES, dtype=np.uint64) * np.uint64(PAGE))[bits != 0]
+    return {(address - start) // PAGE for address in addresses.tolist() if start <= address < end}
+
+
+def recall(target: Target, touch: Workload, agent: str) -> float:
+    """Share of the hot pages that still count as touched after the agent was there."""
+    start, end = touch.area("a")
+    target.clear(np.array([[start, end]], np.uint64))
+    touch.command(f"touch a 0 {len(HOT)} {STEP}")
+    AGENTS[agent](touch.pid)
+    found = touched_pages(target, start, end)
+    assert found <= set(HOT)
+    return len(found) / len(HOT)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_what_another_agent_takes_is_kept(touch, reader, probes, record_testsuite_property, agent):
+    with watched(touch, reader, NoProbes()) as target:
+        without = recall(target, touch, agent)
+    with watched(touch, reader, probes) as target:
+        with_probes = recall(target, touch, agent)
+    record_testsuite_property(f"recall, {agent}", f"{with_probes:.4f} with probes, {without:.4f} without")
+    assert without < 0.9  # otherwise the agent did nothing, and this proves nothing
+    assert with_probes >= 0.99
+
+
+def test_what_was_taken_stays_touched_until_we_clear_it(touch, reader, probes):
+    start, end = touch.area("a")
+    with watched(touch, reader, probes) as target:
+        recall(target, touch, "clear_refs")
+        assert touched_pages(target, start, end) == set(HOT)  # a second read finds it, too
+        bits = target.read_pages(start, end)
+        assert np.flatnonzero(bits.young).tolist() == HOT
+        target.clear(np.array([[start, start + 2048 * PAGE]], np.uint64))
+        assert touched_pages(target, start, end) == {page for page in HOT if page >= 2048}
+
+
+def test_what_we_clear_ourselves_is_not_taken(touch, reader, probes):
+    start, end = touch.area("a")
+    with watched(touch, reader, probes) as target:
+        target.clear(np.array([[start, end]], np.uint64))
+        touch.command(f"touch a 0 {len(HOT)} {STEP}")
+        target.clear(np.array([[start, end]], np.uint64))
+        assert touched_pages(target, start, end) == set()
+
+
+def test_an_unrelated_process_leaves_no_trace(touch, reader, probes):
+    with Workload("touch", "--area", f"b:{PAGES * PAGE}") as other, watched(touch, reader, probes):
+        AGENTS["clear_refs"](other.pid)
+        assert probes.drain_taken()[0].tolist() == []
+
+
+def clearing_ns(pid: int) -> float:
+    """What clear_refs of a process costs for each page: the least of some passes."""
+    least = float("inf")
+    with Path(f"/proc/{pid}/clear_refs").open("w") as file:
+        for _ in range(20):
+            begun = time.perf_counter_ns()
+            file.write("1")
+            file.flush()
+            least = min(least, time.perf_counter_ns() - begun)
+    return least / PAGES
+
+
+def test_an_unrelated_process_pays_little_for_being_looked_past(touch, reader, programs, record_testsuite_property):
+    """How much is recorded, not judged: the processor is emulated."""
+    with Workload("touch", "--area", f"b:{PAGES * PAGE}") as other:
+        without_ns = clearing_ns(other.pid)
+        own = Probes(programs)
+        with watched(touch, reader, own):
+            with_ns = clearing_ns(other.pid)
+            assert own.drain_taken()[0].tolist() == []
+        own.close()
+    record_testsuite_property("clear_refs of an unrelated process, ns a page",
+                              f"{with_ns:.0f} with probes, {without_ns:.0f} without")

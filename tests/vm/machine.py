@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A virtual machine for one command: boots a kernel on this machine's own root file system, which it cannot change.
+
+virtme-ng makes the initial RAM disk and QEMU's command line. No KVM: the processor is emulated, with all that QEMU can
+(5-level page tables among it), and the same everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vm.kernels import Image
+from workload import ROOT
+
+CPUS, MEMORY = 2, "4G"
+_STATUS = "status"
+
+
+class MachineFailed(Exception):
+    """It did not run the command to its end; its console tells why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A command that ran to its end."""
+
+    status: int
+    console: str
+
+
+def run(image: Image, command: str, results: Path, *, timeout_s: float) -> Run:
+    """Boot a kernel, run one command in the checkout as root, power off.
+
+    Args:
+        image: The kernel.
+        command: For a shell.
+        results: A directory that is emptied, and the only one outside of the machine that the command can write to.
+        timeout_s: What boot and command may take together.
+
+    Raises:
+        MachineFailed: It hung, or died; with the end of its console.
+    """
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    console = _boot(image, f"cd {ROOT} && ({command}); echo $? >{results / _STATUS}", results, timeout_s)
+    try:
+        status = int((results / _STATUS).read_text())
+    except (FileNotFoundError, ValueError):
+        raise MachineFailed(f"Linux {image.release} ended before the command did:\n{_tail(console)}") from None
+    return Run(status, console)
+
+
+def _boot(image: Image, script: str, results: Path, timeout_s: float) -> str:
+    """The console, which is in results/console meanwhile. QEMU ends with the process group that vng leads."""
+    vng = [str(Path(sys.executable).with_name("vng")), "--run", str(image.file), "--disable-kvm", "--force-9p",
+           "--verbose", "--cpus", str(CPUS), "--memory", MEMORY, "--rwdir", str(results), "--append", "psi=1",
+           "--exec", script]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin", "/sbin"])
+    log = results / "console"
+    with log.open("wb") as console, subprocess.Popen(
+            vng, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PATH": path}) as machine:
+        try:
+            machine.wait(timeout_s)
+        except BaseException as error:
+            os.killpg(machine.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise MachineFailed(f"Linux {image.release} hung: no end after {timeout_s:.0f} s\n"
+                                f"{_tail(log.read_text(errors='replace'))}") from None
+    return log.read_text(errors="replace")
+
+
+def _tail(console: str) -> str:
+    return "\n".join(console.splitlines()[-60:])

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Debian's kernels in virtual machines: each boots once, runs tests inside, and every module of them passes there.
+
+PAGEPULSE_VM_ALL=1 runs the whole live layer inside, and the newest kernel, too.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from vm import machine, results
+from vm.kernels import KERNELS, NEWEST, Image, Kernel, fetch
+from workload import ROOT
+
+ALL = os.environ.get("PAGEPULSE_VM_ALL") == "1"
+BOOTED = (*KERNELS, NEWEST) if ALL else KERNELS
+LIVE = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/live").glob("test_*.py"))
+CHOSEN = ["tests/live/test_reader.py", "tests/live/test_probes.py", "tests/live/test_clear.py",
+          "tests/live/test_doctor.py"]
+INSIDE = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/vm/inside").glob("test_*.py"))
+MODULES = INSIDE + (LIVE if ALL else CHOSEN)
+TIMEOUT_S = 3600 if ALL else 600
+OUTPUT = ROOT / "build" / "vm"
+
+
+@functools.cache
+def image_of(kernel: Kernel) -> Image:
+    return fetch(kernel)
+
+
+@functools.cache
+def outcomes(kernel: Kernel) -> dict[str, list[results.Result]]:
+    """Module -> its tests, of one run inside."""
+    image, directory = image_of(kernel), OUTPUT / kernel.name
+    print(f"Linux {image.release}", file=sys.__stderr__)
+    report = directory / "junit.xml"
+    pytest_line = shlex.join([".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                              f"--junitxml={report}", *MODULES])
+    done = machine.run(image, f"PAGEPULSE_REQUIRE_KERNEL=1 PYTHONDONTWRITEBYTECODE=1 {pytest_line}", directory,
+                       timeout_s=TIMEOUT_S)
+    if not report.exists():
+        raise machine.MachineFailed(f"pytest ended with status {done.status}:\n{done.console[-8000:]}")
+    for name, value in results.properties(report):
+        print(f"Linux {image.release}: {name}: {value}", file=sys.__stderr__)
+    found: dict[str, list[results.Result]] = {}
+    for result in results.read(report):
+        found.setdefault(result.module, []).append(result)
+    return found
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: Path(module).stem)
+@pytest.mark.parametrize("kernel", BOOTED, ids=lambda kernel: kernel.name)
+def test_every_test_passes_inside_and_none_is_skipped(kernel, module):
+    ran = outcomes(kernel).get(module, [])
+    assert ran, f"no test of {module} ran on {image_of(kernel).release}"
+    bad = [result for result in ran if result.outcome != "passed"]
+    if bad:
+        pytest.fail("\n".join(f"{r.name}: {r.outcome}\n{r.details}" for r in bad), pytrace=False)
+
+
+@pytest.mark.vm
+def test_the_status_of_a_command_comes_out():
+    assert machine.run(image_of(KERNELS[0]), "exit 7", OUTPUT / "status", timeout_s=180).status == 7
+
+
+@pytest.mark.vm
+def test_a_machine_that_hangs_is_ended_and_its_console_shown():
+    with pytest.raises(machine.MachineFailed, match=r"(?s)hung: no end after 10 s\n.*\[ +\d+\.\d+\] "):
+        machine.run(image_of(KERNELS[0]), "sleep 1000", OUTPUT / "hang", timeout_s=10)
