@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from live.conftest import _alone, _probes, _programs, _reader  # noqa: F401 - fixtures are found by import
+from live.conftest import _probes, _programs, _reader  # noqa: F401 - fixtures are found by import
 
 
 @pytest.fixture(name="swap", scope="session")
