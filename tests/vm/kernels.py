@@ -62,8 +62,9 @@ def fetch(kernel: Kernel) -> Image:
             package = _unpacked(directory)
             if package is None:
                 raise KernelError(f"{kernel.name} of {kernel.suite}: {error.cmd} said {error.stderr.strip()}") from None
-    release = next((package / "lib" / "modules").iterdir()).name
-    return Image(release, package / "boot" / f"vmlinuz-{release}")
+    release = _release(package)
+    in_boot = package / "boot" / f"vmlinuz-{release}"
+    return Image(release, in_boot if in_boot.exists() else package / "lib" / "modules" / release / "vmlinuz")
 
 
 @contextmanager
@@ -84,15 +85,28 @@ def _unpack_newest(suite: str, directory: Path) -> Path:
     name = next(line.split()[1] for line in depends.splitlines() if "Depends: linux-image-" in line)
     target = directory / name
     if not target.exists():
-        _run(["apt-get", "download", "-qq", name], environment, directory / "archives")
-        package = next((directory / "archives").glob(f"{name}_*.deb"))
         unpacking = directory / f"unpacking-{os.getpid()}"
-        _run(["dpkg", "-x", str(package), str(unpacking)], environment)
-        package.unlink()
-        release = next((unpacking / "lib" / "modules").iterdir()).name
-        _run(["depmod", "--basedir", str(unpacking), release], environment)
+        for package in _parts(name, environment):
+            _run(["apt-get", "download", "-qq", package], environment, directory / "archives")
+            archive = next((directory / "archives").glob(f"{package}_*.deb"))
+            _run(["dpkg", "-x", str(archive), str(unpacking)], environment)
+            archive.unlink()
+        if (unpacking / "usr" / "lib" / "modules").exists():
+            (unpacking / "lib").symlink_to("usr/lib")
+        _run(["depmod", "--basedir", str(unpacking), _release(unpacking)], environment)
         unpacking.rename(target)
     return target
+
+
+def _parts(image: str, environment: Mapping[str, str]) -> list[str]:
+    """The packages that a kernel is in. From Linux 7 on, Debian has its binary and its modules apart."""
+    release = image.removeprefix("linux-image-")
+    known = _run(["apt-cache", "pkgnames", "linux-"], environment).split()
+    return [image, *(part for part in (f"linux-binary-{release}", f"linux-modules-{release}") if part in known)]
+
+
+def _release(package: Path) -> str:
+    return next((package / "lib" / "modules").iterdir()).name
 
 
 def _unpacked(directory: Path) -> Path | None:
