@@ -98,6 +98,10 @@ bench-overhead: bench-packages workloads  ## What watching costs real programs, 
 bench-schemes: bench-packages workloads  ## What schemes give back and cost, beside rivals (5 minutes for each program)
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.schemes $(BENCH_ARGS)
 
+.PHONY: bench-fleet
+bench-fleet: setup workloads  ## Measure what watching hundreds of processes costs, and how soon a child is watched
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.fleet
+
 .PHONY: lint
 lint: setup  ## ruff: lint and formatting rules
 	$(Q)$(VENV)/bin/ruff check control tests

@@ -38,6 +38,9 @@ _SETTLE_NS = 500_000_000  # how often money is counted and shared out again
 _GLANCE_SHARE, _GLANCE_AT_LEAST_NS, _GLANCE_USUAL_NS = 0.25, 2_000_000_000, 130_000.0
 _DELAYS_EVERY_NS = 10_000_000_000
 _PRESSURE_EVERY_NS = 10_000_000_000
+_FIRST_VISIT_NS = 5_000_000.0  # booked in advance: getting to know a small process
+_ASLEEP_NS = 5_000_000_000  # until it is looked up whether who slept still does: glances find sooner who woke,
+_TOGETHER_NS = 500_000_000  # and for many at once, for each waking of ours costs more than the question
 _OPEN_AGAIN_NS = 50_000_000
 _FOREVER_NS = 1 << 62
 
@@ -179,7 +182,7 @@ class Fleet:
         self._members[pid] = member
         self._round.append(member)
         self.opened += 1
-        self._shared.opened(cpu_ns() - before_ns)
+        self._shared.opened(cpu_ns() - before_ns + _FIRST_VISIT_NS)
         self.on_event("watched", {"pid": pid, "name": member.process.name})
         self._at(member, time.monotonic_ns())
 
@@ -227,10 +230,14 @@ class Fleet:
 
     def _visit(self, member: Member) -> Snapshot | None:
         """One step of a target's aggregation interval; its last one gives the snapshot."""
-        before_ns = cpu_ns()
+        before_ns, now_ns = cpu_ns(), time.monotonic_ns()
         snapshot = None
         try:
-            due_ns = next(member.steps or member.begin(time.monotonic_ns()))
+            if member.steps is not None and member.may_wait(now_ns):
+                wait_ns = max(member.interval_ns, _ASLEEP_NS)
+                self._at(member, (now_ns + wait_ns) // _TOGETHER_NS * _TOGETHER_NS)
+                return None
+            due_ns = next(member.steps or member.begin(now_ns))
         except StopIteration as over:
             member.spent_ns += cpu_ns() - before_ns
             snapshot, due_ns = self._finished(member, over.value), time.monotonic_ns()
@@ -244,8 +251,6 @@ class Fleet:
         spent_ns = cpu_ns() - before_ns
         member.spent_ns += spent_ns
         self._visits_ns += spent_ns
-        if not member.seen:
-            self._shared.opened(spent_ns)
         self._at(member, due_ns)
         return snapshot
 
@@ -316,6 +321,8 @@ class Fleet:
                               np.array([member.weight_bytes for member in members]),
                               self._shared.free, self._options.aggregation_ns)
         for member, interval_ns in zip(members, chosen.tolist(), strict=True):
+            if not member.seen:  # the first look is short, whatever comes later
+                continue
             member.interval_ns = interval_ns
             if member.steps is not None and member.due_ns > member.begun_ns + 2 * interval_ns:
                 self._at(member, max(now_ns, member.begun_ns + interval_ns))

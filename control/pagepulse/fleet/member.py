@@ -16,6 +16,8 @@ _USUAL_VISIT_NS = 1_500_000.0  # until its own price is known
 _SMOOTHING = 0.3
 _LEAST_WEIGHT_BYTES, _IDLE_WEIGHT = 256 << 10, 0.02
 _GLANCE_WINDOWS = 256
+_KNOWN = 0.05  # at most this share of it is unknown
+_ASLEEP_MOST_NS = 60_000_000_000  # who sleeps is still visited so often: reclaim may have taken something
 _WOKEN_BYTES, _WOKEN_SHARE = 1 << 20, 0.05  # what is worth a visit out of turn
 
 
@@ -39,8 +41,10 @@ class Member:
     weight_bytes: float = _LEAST_WEIGHT_BYTES
     """What may change in it."""
     rss_bytes: int = 0
-    clock_ns: int = -1
-    """Its CPU time when last asked: while that stands still, it touches nothing."""
+    clock_at_visit_ns: int = -1
+    """Its CPU time then: while that stands still, it touches nothing."""
+    clock_at_glance_ns: int = -1
+    unknown_bytes: int = 0
     unclearable_bytes: int = 0
     delays: Delays | None = None
     delays_due_ns: int = 0
@@ -63,9 +67,19 @@ class Member:
         if self.seen:  # the first visit got to know the target
             self.cost_ns += _SMOOTHING * (snapshot.cost.cpu_ns + snapshot.cost.tax_ns - self.cost_ns)
         self.seen += 1
-        self.rss_bytes = snapshot.rss_bytes
+        self.rss_bytes, self.unknown_bytes = snapshot.rss_bytes, snapshot.unknown_bytes
         self.weight_bytes = (_LEAST_WEIGHT_BYTES + _IDLE_WEIGHT * snapshot.rss_bytes + snapshot.wss_bytes
                              + snapshot.unknown_bytes)
+
+    def may_wait(self, now_ns: int) -> bool:
+        """Whether its interval may go on for longer: it is known, and had no CPU time since the last visit.
+
+        Raises:
+            TargetGone: It has exited.
+        """
+        before_ns, self.clock_at_visit_ns = self.clock_at_visit_ns, self.process.cpu_clock_ns()
+        is_known = self.seen > 1 and self.unknown_bytes <= _KNOWN * self.rss_bytes
+        return is_known and before_ns == self.clock_at_visit_ns and now_ns - self.begun_ns < _ASLEEP_MOST_NS
 
     def has_woken(self) -> bool:
         """A quick look between two visits: whether much was touched that slept, or much is new.
@@ -73,11 +87,10 @@ class Member:
         Raises:
             TargetGone: It exited or became another program.
         """
-        before_ns, self.clock_ns = self.clock_ns, self.process.cpu_clock_ns()
-        if self.clock_ns == before_ns:
-            return False
-        woken_bytes = self.monitor.glance(_GLANCE_WINDOWS) * PAGE
         grown_bytes = abs(self.process.rss_bytes() - self.rss_bytes)
+        before_ns, self.clock_at_glance_ns = self.clock_at_glance_ns, self.process.cpu_clock_ns()
+        slept = before_ns == self.clock_at_glance_ns
+        woken_bytes = 0 if slept else self.monitor.glance(_GLANCE_WINDOWS) * PAGE
         return max(woken_bytes, grown_bytes) > max(_WOKEN_BYTES, _WOKEN_SHARE * self.rss_bytes)
 
     def close(self) -> None:

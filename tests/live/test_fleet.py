@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Several processes at once, as a user watches them: trees, control groups, short lives, exec, and their ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live.machine import wait_until
+from pagepulse.capture import Recording
+from pagepulse.kernel.census import Census
+from pagepulse.kernel.events import ProcessEvents
+from pagepulse.kernel.taskstats import TaskDelays
+from workload import Workload
+
+pytestmark = pytest.mark.live
+
+MIB = 1 << 20
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def record(output: Path, *arguments: str) -> Recording:
+    done = subprocess.run([sys.executable, "-m", "pagepulse", "record", "-o", str(output), *arguments],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return Recording.open(output)
+
+
+@pytest.fixture(name="group")
+def _group() -> Iterator[Path]:
+    """A control group of our own, removed afterwards."""
+    root = next(root for root in (GROUPS, GROUPS / "unified") if (root / "cgroup.controllers").exists())
+    group = root / f"pagepulse-test-{os.getpid()}"
+    (group / "below").mkdir(parents=True)
+    yield group
+    for place in (group / "below", group):
+        for pid in (place / "cgroup.procs").read_text().split():
+            (root / "cgroup.procs").write_text(pid)
+        place.rmdir()
+
+
+def test_forks_and_exits_of_processes_are_heard_and_those_of_threads_are_not():
+    events = ProcessEvents()
+    try:
+        child = subprocess.Popen([sys.executable, "-c", "import threading; threading.Thread(target=int).start()"])
+        child.wait()
+        heard = [event for event in events.drain() if child.pid in (event.pid, event.parent)]
+        assert [(event.pid, event.parent) for event in heard] == [(child.pid, os.getpid()), (child.pid, None)]
+    finally:
+        events.close()
+
+
+def test_the_kernel_tells_what_we_waited_for_and_nothing_of_who_is_gone():
+    delays = TaskDelays()
+    try:
+        ours = delays.of(os.getpid())
+        assert ours is not None
+        assert min(ours.swapin_ns, ours.reclaim_ns, ours.thrashing_ns) >= 0
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        assert delays.of(gone.pid) is None
+    finally:
+        delays.close()
+
+
+def test_several_named_processes_each_have_snapshots_of_their_own(output):
+    with Workload("pulse", "--size", "24MiB") as one, Workload("pulse", "--size", "48MiB") as other:
+        pids = [one.process.pid, other.process.pid]
+        with record(output, "--duration", "2s", "--pid", *map(str, pids)) as recording:
+            assert sorted(recording.pids()) == sorted(pids)
+            assert recording.last(pids[0]).rss_bytes < 40 * MIB < recording.last(pids[1]).rss_bytes
+
+
+def test_children_are_watched_as_they_start_and_their_ends_are_told(output):
+    program = ("import subprocess, sys, time\n"
+               "time.sleep(1)\n"
+               "child = [sys.executable, '-c', 'import time; x = bytearray(30 << 20); time.sleep(1)']\n"
+               "print(subprocess.Popen(child).wait(), flush=True)\n"
+               "[subprocess.run(['true']) for _ in range(20)]\n")
+    with record(output, "--children", "--", sys.executable, "-c", program) as recording:
+        watched = [event.data["pid"] for event in recording.events() if event.kind == "watched"]
+        ended = [event.data["pid"] for event in recording.events() if event.kind == "ended"]
+        assert len(watched) == 2  # and none of twenty that lived for a moment
+        assert sorted(watched) == sorted(ended)
+        assert recording.last(watched[1]).rss_bytes > 30 * MIB
+
+
+def test_a_command_without_children_is_watched_alone(output):
+    program = "import subprocess, sys; subprocess.run(['sleep', '1'])"
+    with record(output, "--", sys.executable, "-c", program) as recording:
+        assert len(recording.pids()) == 1
+
+
+def test_the_processes_of_a_control_group_and_those_below_it_are_found(output, group):
+    with Workload("pulse", "--size", "16MiB") as one, Workload("pulse", "--size", "16MiB") as other:
+        (group / "cgroup.procs").write_text(str(one.process.pid))
+        (group / "below" / "cgroup.procs").write_text(str(other.process.pid))
+        with record(output, "--duration", "2s", "--cgroup", str(group)) as recording:
+            assert sorted(recording.pids()) == sorted([one.process.pid, other.process.pid])
+
+
+def test_a_process_that_moves_into_the_group_is_watched_from_then_on(output, group):
+    with Workload("pulse", "--size", "16MiB") as pulse:
+        recorder = subprocess.Popen([sys.executable, "-m", "pagepulse", "record", "-o", str(output), "--duration", "5s",
+                                     "--cgroup", str(group)], stderr=subprocess.DEVNULL)
+        assert wait_until(output.exists)
+        (group / "cgroup.procs").write_text(str(pulse.process.pid))
+        assert recorder.wait(timeout=30) == 0
+        with Recording.open(output) as recording:
+            assert recording.pids() == [pulse.process.pid]
+
+
+def test_no_descriptor_and_no_watcher_outlives_a_recording(output):
+    with Workload("pulse", "--size", "16MiB") as one, Workload("pulse", "--size", "16MiB") as other:
+        arguments = ("--duration", "500ms", "--force", "--pid", str(one.process.pid), str(other.process.pid))
+        record(output, *arguments).close()
+        record(output, *arguments).close()  # the locks are free again
+        assert Census().parent(one.process.pid) == os.getpid()
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--cgroup", "/nowhere"], "no control group"),
+    (["--cgroup", "x", "--pid", "1"], "one target"),
+    (["--system", "--", "true"], "one target"),
+    (["--children", "--system"], "--children belongs to"),
+    (["--pid", "1", "--exe", "x"], "--exe says nothing"),
+    (["--user", "nobody-of-that-name"], "there is no user"),
+    (["--pid", str(os.getpid()), "4194999"], "no process 4194999"),
+])
+def test_a_target_that_makes_no_sense_is_refused(output, arguments, says):
+    done = subprocess.run([sys.executable, "-m", "pagepulse", "record", "-o", str(output), *arguments],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, output.exists()) == (2, False)
+    assert says in done.stderr
