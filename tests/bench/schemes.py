@@ -220,7 +220,8 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
     shown = [one for one in measurements if "refused" not in one]
     order = list(WAYS)
     shown.sort(key=lambda one: (order.index(one["way"]), _mean_of(one, "rate")))
-    about = (f"Real programs, each run from a fresh start for {MEASURE_S:g} s with {SWAP_BYTES >> 30} GiB of zram as "
+    about = ("Each row: `make bench-schemes BENCH_ARGS='--only PROGRAM --way WAY --pairs ROUNDS'`. "
+             f"Real programs, each run from a fresh start for {MEASURE_S:g} s with {SWAP_BYTES >> 30} GiB of zram as "
              "swap; changes against the baseline of the same round, 95 % interval over rounds. Memory is that of the "
              "later half; *system* is the machine's, with what zram holds. *Returned* came back of what was evicted.")
     columns = ("way", "program", "throughput", "p99", "RSS", "system", "major faults", "evicted, returned", "rounds",
