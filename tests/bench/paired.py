@@ -37,16 +37,21 @@ def brief(change: Change) -> str:
 def paired_change(without: Sequence[float], with_it: Sequence[float], seed: int = 1) -> Change:
     """How much `with_it` differs from `without`, pair by pair; the interval is a percentile bootstrap over pairs.
 
+    The mean is that of the logarithms of the ratios, so that noise alone moves it neither way: of plain ratios, a slow
+    `without` weighs more than a slow `with_it`, and a disturbed machine would seem to be sped up.
+
     Raises:
-        ValueError: The two are not of equal length, or there are fewer than two pairs.
+        ValueError: The two are not of equal length, there are fewer than two pairs, or not all of it is above 0.
     """
     before, after = np.asarray(without, float), np.asarray(with_it, float)
     if before.shape != after.shape or len(before) < 2:
         raise ValueError("a paired comparison needs at least two whole pairs")
-    ratios: npt.NDArray[np.float64] = after / before - 1
-    picks = np.random.default_rng(seed).integers(len(ratios), size=(_RESAMPLES, len(ratios)))
-    low, high = np.percentile(ratios[picks].mean(axis=1), (2.5, 97.5))
-    return Change(float(ratios.mean()), float(low), float(high), len(ratios))
+    if min(before.min(), after.min()) <= 0:
+        raise ValueError("a paired comparison needs amounts above 0")
+    logs: npt.NDArray[np.float64] = np.log(after / before)
+    picks = np.random.default_rng(seed).integers(len(logs), size=(_RESAMPLES, len(logs)))
+    low, high = np.percentile(logs[picks].mean(axis=1), (2.5, 97.5))
+    return Change(*(float(np.expm1(one)) for one in (logs.mean(), low, high)), len(logs))
 
 
 def rate_between(slices: Sequence[Event], start_ns: int, end_ns: int, per: str = "") -> float:

@@ -134,10 +134,10 @@ def table_of(measurements: list[kept.Kept], growth: list[kept.Kept]) -> kept.Tab
     real = sorted((one for one in measurements if one["key"] != NAIVE), key=lambda one: change_of(one).mean)
     rows = [_row(one["program"], one) for one in real]
     rows += [_row(f"naive loop on {one['program']}", one) for one in measurements if one["key"] == NAIVE]
-    about = ("Each row: `make bench-overhead BENCH_ARGS='--only PROGRAM --pairs N'`. Programs as Debian packages them, "
-             "each paired with itself, watched by `record` at its defaults against not; program and load on one "
-             "processor. 95 % intervals, bootstrap over pairs. CPU and tax are what the recorder says of itself, from 2 s after its first snapshot on; the "
-             "naive loop clears 200 single pages each 5 ms.")
+    about = ("Each row: `make bench-overhead BENCH_ARGS='--only PROGRAM --pairs N'`. Programs as Debian packages "
+             "them, each paired with itself, watched by `record` at its defaults against not; program and load on one "
+             "processor. Geometric means, 95 % intervals by bootstrap over pairs. CPU and tax are what the recorder "
+             "says of itself, from 2 s after its first snapshot on; the naive loop clears 200 single pages each 5 ms.")
     columns = ("program", "throughput", "work per CPU second", "p99", "own CPU", "tax", "own RSS", "measured")
     return kept.Table("Overhead on real programs", about, columns, rows,
                            [*_judged(real), *map(_growth_remark, growth)])

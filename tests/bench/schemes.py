@@ -205,9 +205,9 @@ def measure_all(name: str, ways: Sequence[str], pairs: int) -> None:
 
 
 def change(one: kept.Kept, key: str) -> Change | None:
-    """Of one quantity; None where it is not defined, or of too few pairs for an interval."""
+    """Of one quantity, without an interval if there is one round; None where it is not defined."""
     before, after = ([run[key] for run in one[side]] for side in ("without", "with"))
-    if None in before or not all(before):
+    if None in before:
         return None
     if len(before) < 2:
         ratio = after[0] / before[0] - 1
@@ -233,13 +233,15 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
 
 
 def _row(one: kept.Kept) -> list[str]:
-    cells = [_cell(change(one, key)) for key in ("rate", "p99_us", "rss_bytes", "used_bytes")]
+    cells = [_cell(change(one, key)) for key in ("rate", "p99_us", "rss_bytes")]
+    used = [float(np.mean([run["used_bytes"] for run in one[side]])) for side in ("without", "with")]
     evicted, returned = (np.mean([run[key] for run in one["with"]]) / 2**20
                          for key in ("evicted_bytes", "returned_bytes"))
     faults = [np.mean([run["major_faults"] for run in one[side]]) for side in ("without", "with")]
     gone = f"{evicted:.0f} MiB, {returned:.1f} MiB" if evicted else "-"
-    return [one["way"], one["program"], *cells, f"{faults[0]:.0f} to {faults[1]:.0f}", gone, str(len(one["with"])),
-            kept.noise(one)]
+    system = f"{(used[1] - used[0]) / 2**20:+.0f} MiB"
+    return [one["way"], one["program"], *cells, system, f"{faults[0]:.0f} to {faults[1]:.0f}", gone,
+            str(len(one["with"])), kept.noise(one)]
 
 
 def _cell(found: Change | None) -> str:

@@ -39,7 +39,12 @@ def test_the_confidence_interval_holds_the_mean_and_grows_with_the_noise():
     noise = np.random.default_rng(3).normal(0, 0.02, 40)
     quiet, loud = (paired_change(np.ones(40), 1 + scale * noise) for scale in (1, 4))
     assert quiet.low < quiet.mean < quiet.high
-    assert loud.high - loud.low == pytest.approx(4 * (quiet.high - quiet.low))
+    assert loud.high - loud.low == pytest.approx(4 * (quiet.high - quiet.low), rel=0.1)
+
+
+def test_noise_alone_neither_speeds_up_nor_slows_down():
+    noisy = np.array([1.0, 3.0])
+    assert paired_change(noisy, noisy[::-1]).mean == pytest.approx(0)
 
 
 def test_no_effect_is_claimed_from_a_single_pair_or_from_halves_of_pairs():
@@ -47,6 +52,8 @@ def test_no_effect_is_claimed_from_a_single_pair_or_from_halves_of_pairs():
         paired_change([1.0], [0.5])
     with pytest.raises(ValueError, match="at least two whole pairs"):
         paired_change([1.0, 1.0, 1.0], [0.5, 0.5])
+    with pytest.raises(ValueError, match="above 0"):
+        paired_change([1.0, 0.0], [0.5, 0.5])
 
 
 def test_a_rate_counts_only_slices_that_lie_wholly_inside():
