@@ -155,11 +155,11 @@ def test_a_change_in_brief_says_its_interval_in_percent():
 
 def run(rate=100.0, rss=1000.0, p99_us=None):
     return {"rate": rate, "p99_us": p99_us, "rss_bytes": rss, "used_bytes": rss, "major_faults": 3,
-            "evicted_bytes": 5 << 20, "returned_bytes": 1 << 20}
+            "applied_bytes": 5 << 20, "returned_bytes": 1 << 20}
 
 
 def treated(program, way="prcl", **after):
-    return {"program": program, "way": way, "without": [run(), run()], "with": [run(**after), run(**after)],
+    return {"program": program, "way": way, "without": [run()] * 3, "with": [run(**after)] * 3,
             "measured": "2026-01-01 00:00", "others_share": 0.0, "load": "0.5"}
 
 
@@ -178,8 +178,9 @@ def test_the_goal_for_a_mostly_idle_program_asks_for_memory_and_speed_at_once():
 
 def test_one_round_has_no_interval_and_what_has_no_requests_no_latency():
     once = treated("a", rate=99.0) | {"without": [run()], "with": [run(rate=99.0)]}
-    row = schemes.table_of([once]).rows[0]
-    assert row[2:4] == ["-1.00 %", "-"]
+    made = schemes.table_of([once])
+    assert made.rows[0][2:4] == ["-1.00 %", "-"]
+    assert "(goal: -5 %: not shown)" in made.remarks[0]
 
 
 def test_a_way_that_is_refused_is_told_and_not_shown_as_a_row():
