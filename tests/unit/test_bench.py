@@ -131,6 +131,7 @@ def test_a_goal_is_shown_only_by_enough_pairs_and_an_interval_within_it():
     assert real_overhead.is_shown(Change(-0.001, -0.02, 0.018, 20)) is None
     assert real_overhead.is_shown(Change(-0.02, -0.03, -0.01, 20)) is False
     assert real_overhead.is_shown(Change(0.001, 0.0, 0.002, 2)) is None
+    assert real_overhead.is_shown(Change(0.03, 0.01, 0.05, 20)) is None
 
 
 def overhead_of(program, change, key=None):
