@@ -119,14 +119,15 @@ class Applier:
         if watch_due(scheme.watermarks, progress.marks, now_ns):
             progress.marks = watched(scheme.watermarks, progress.marks, system_facts())
         if tuning_due(scheme, progress.tuning, now_ns):
-            readings = Readings(system_facts(), self._evictions(), read_values(scheme.quotas.goals))
+            readings = Readings(system_facts(), self.evictions, read_values(scheme.quotas.goals))
             progress.tuning = tuned(scheme, progress.tuning, readings)
         if scheme.acts and guard_due(progress.guards, now_ns):
-            moment = Moment(system_facts(), target.rss_bytes(), self._evictions())
+            moment = Moment(system_facts(), target.rss_bytes(), self.evictions)
             progress.guards = guarded(scheme.guards, scheme.action, scheme.limit_bytes, progress.guards, moment)
             progress.guarded_bytes = 0
 
-    def _evictions(self) -> Evictions:
+    @property
+    def evictions(self) -> Evictions:
         """What went by the hand of all schemes, and came back."""
         evicted = sum(one.result.applied_bytes for one in self._progress if one.scheme.action in TAKES_MEMORY)
         return Evictions(evicted, self._monitor.totals.returned_bytes)

@@ -368,3 +368,20 @@ def test_where_pages_are_can_be_asked_and_a_node_that_is_none_is_refused():
     assert set(move_pages(os.getpid(), pages, None).tolist()) <= set(nodes_with_memory())
     with pytest.raises(OSError, match="No such device"):
         move_pages(os.getpid(), pages, 63)
+
+
+def test_the_account_says_before_and_after_and_draws_it(schemes, swap, tmp_path):
+    picture = tmp_path / "memory.png"
+    with Workload("pulse", "--size", "64MiB", "--hot", "20%") as pulse:
+        summary = run("--schemes", schemes(), "-o", picture, pid=pulse.pid)
+    assert summary["before"]["rss_bytes"] == summary["rss_before_bytes"] > summary["after"]["rss_bytes"]
+    assert summary["change"]["swap_bytes"] >= 40 * MIB
+    assert summary["change"]["cpu_percent"] > 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_of_no_known_kind_is_refused_before_anything_is_attached(schemes, tmp_path):
+    outcome = pagepulse("run", "--schemes", schemes(), "-o", "memory.bmp", "--", "touch", tmp_path / "trace")
+    assert outcome.status == 2
+    assert "neither in .png nor in .svg" in outcome.err
+    assert not (tmp_path / "trace").exists()

@@ -6,20 +6,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from pagepulse.apply import Applier, not_applied
 from pagepulse.cli.options import add_monitoring, add_target
 from pagepulse.cli.session import Session, refuse_silence, session
-from pagepulse.errors import TargetGone
+from pagepulse.errors import PagepulseError, TargetGone, UsageError
 from pagepulse.kernel.host import facts
+from pagepulse.kernel.system import target_counters
+from pagepulse.model.system import Counters
 from pagepulse.policy.load import load_document
 from pagepulse.policy.parse import refusal
 from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
+from pagepulse.report.before_after import Point, before_after_json, before_after_text
 from pagepulse.units import format_size
+
+_BETWEEN_POINTS_NS = 500_000_000
 
 
 class Run:
@@ -36,22 +42,28 @@ class Run:
         add_monitoring(parser)
         parser.add_argument("--schemes", type=Path, metavar="FILE", required=True, help="a scheme file (JSON)")
         parser.add_argument("--dry-run", action="store_true", help="print every call that would be made; make none")
+        parser.add_argument("-o", "--output", type=Path, metavar="FILE",
+                            help="draw the target's memory over time: a name that ends in .png or .svg")
         parser.add_argument("--json", action="store_true", help="print the summary as JSON (dry-run calls to stderr)")
 
     def run(self, args: argparse.Namespace) -> int:
         """Apply schemes until the end."""
         schemes = _schemes(args.schemes)
+        _check_output(args.output)
         _warn_without_swap(schemes)
         with session(args, acts=True) as running:
-            rss_before_bytes = running.process.rss_bytes()
+            before = target_counters(running.process)
             applier = Applier(running.monitor, schemes, _announcer(args))
-            rss_after_bytes = _apply_until_the_end(running, applier, rss_before_bytes)
-            summary = _summary(running, applier, rss_before_bytes, rss_after_bytes)
+            points = _apply_until_the_end(running, applier, before)
+            after = _after(running, points, before)
             refuse_silence(running)
+            summary = _summary(running, applier, before, after)
             if args.json:
                 print(json.dumps(summary))
             else:
-                print(_in_words(summary))
+                print("\n".join([*before_after_text(before, after), *_in_words(summary)]))
+            if args.output is not None:
+                _draw(args.output, points, f"{running.process.name}, pid {running.process.pid}: {args.schemes.name}")
         return running.exit_status
 
 
@@ -78,20 +90,52 @@ def _announcer(args: argparse.Namespace) -> Any:
     return lambda text: print(text, file=stream)
 
 
-def _apply_until_the_end(running: Session, applier: Applier, rss_bytes: int) -> int:
-    """Resident size when the target was last seen."""
+def _check_output(path: Path | None) -> None:
+    if path is not None and path.suffix not in {".png", ".svg"}:
+        raise UsageError(f"{path} is no name of a picture", why="it ends neither in .png nor in .svg",
+                         hint="-o memory.png")
+
+
+def _apply_until_the_end(running: Session, applier: Applier, before: Counters) -> list[Point]:
+    """The target's memory over time, as long as it was there."""
+    points = [Point(0, before.rss_bytes, before.swap_bytes, 0)]
     for snapshot in running.monitor.snapshots(running.waiter):
         try:
             applier.apply(snapshot)
-            rss_bytes = running.process.rss_bytes()
+            if snapshot.end_ns - before.now_ns - points[-1].since_ns >= _BETWEEN_POINTS_NS:
+                points.append(_point(running, applier, before))
         except TargetGone:
             continue  # it ended, or became another program, between decision and action: the monitor finds out which
     try:
         running.monitor.count_returned()
-        rss_bytes = running.process.rss_bytes()
+        points.append(_point(running, applier, before))
     except TargetGone:
         pass
-    return rss_bytes
+    return points
+
+
+def _point(running: Session, applier: Applier, before: Counters) -> Point:
+    evictions = applier.evictions
+    return Point(running.monitor.target.now_ns() - before.now_ns, running.process.rss_bytes(),
+                 running.process.swap_bytes(), max(evictions.evicted_bytes - evictions.returned_bytes, 0))
+
+
+def _after(running: Session, points: Sequence[Point], before: Counters) -> Counters:
+    """The counters now; of a target that has ended, what was last seen of its memory, and nothing else."""
+    try:
+        return target_counters(running.process)
+    except TargetGone:
+        last = points[-1]
+        return replace(before, now_ns=before.now_ns + last.since_ns, rss_bytes=last.rss_bytes,
+                       swap_bytes=last.swap_bytes)
+
+
+def _draw(path: Path, points: Sequence[Point], title: str) -> None:
+    from pagepulse.report.picture_memory import memory_picture  # noqa: PLC0415 matplotlib takes a second to load
+    try:
+        path.write_bytes(memory_picture(points, title, path.suffix[1:]))
+    except OSError as error:
+        raise PagepulseError(f"cannot write {path}", why=error.strerror or str(error)) from None
 
 
 def _warn_without_swap(schemes: tuple[Scheme, ...]) -> None:
@@ -99,10 +143,11 @@ def _warn_without_swap(schemes: tuple[Scheme, ...]) -> None:
         print("pagepulse: no swap is active: pageout gives back file-backed memory only", file=sys.stderr)
 
 
-def _summary(running: Session, applier: Applier, rss_before_bytes: int, rss_after_bytes: int) -> dict[str, Any]:
+def _summary(running: Session, applier: Applier, before: Counters, after: Counters) -> dict[str, Any]:
     return {
-        "rss_before_bytes": rss_before_bytes, "rss_after_bytes": rss_after_bytes,
-        "returned_bytes": running.monitor.totals.returned_bytes, "swap_bytes": running.process.swap_bytes(),
+        "rss_before_bytes": before.rss_bytes, "rss_after_bytes": after.rss_bytes,
+        "returned_bytes": running.monitor.totals.returned_bytes, "swap_bytes": after.swap_bytes,
+        **before_after_json(before, after),
         **running.monitor.totals.summary(),
         "schemes": [_scheme_summary(applier, result) for result in applier.results],
     }
@@ -113,9 +158,8 @@ def _scheme_summary(applier: Applier, result: SchemeResult) -> dict[str, Any]:
                              "guards": [asdict(verdict) for verdict in applier.verdicts[result.name]]}
 
 
-def _in_words(summary: dict[str, Any]) -> str:
-    before, after, returned = (format_size(summary[f"{key}_bytes"]) for key in ("rss_before", "rss_after", "returned"))
-    lines = [f"resident memory: {before} before, {after} after; {returned} came back",
+def _in_words(summary: dict[str, Any]) -> list[str]:
+    lines = [f"of what went, {format_size(summary['returned_bytes'])} came back",
              f"cost: {summary['cpu_percent']:.2f} % of a CPU, and the target {summary['target_tax_percent']:.2f} %"]
     for scheme in summary["schemes"]:
         errors = f", {scheme['errors']} refused" if scheme["errors"] else ""
@@ -126,7 +170,7 @@ def _in_words(summary: dict[str, Any]) -> str:
         lines += [f"  guard {guard['guard']}: {guard['reason']}"
                   for guard in scheme["guards"] if guard["stance"] == "limits"]
         lines += [f"  no effect on {format_size(size)}: {reason}" for reason, size in scheme["reasons"].items()]
-    return "\n".join(lines)
+    return lines
 
 
 COMMAND = Run()

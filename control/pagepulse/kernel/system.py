@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from pagepulse.kernel.host import meminfo
+from pagepulse.kernel.process import Process
 from pagepulse.model.memory import PAGE
-from pagepulse.model.system import Pressure, SystemFacts
+from pagepulse.model.system import Counters, Pressure, SystemFacts
 
 
 def system_facts(proc: Path = Path("/proc")) -> SystemFacts:
@@ -24,6 +25,18 @@ def system_facts(proc: Path = Path("/proc")) -> SystemFacts:
         available_bytes=sizes["MemAvailable"], swap_total_bytes=sizes.get("SwapTotal", 0),
         swap_free_bytes=sizes.get("SwapFree", 0), swapped_out_bytes=int(events.get("pswpout", 0)) * PAGE,
         pressure=_pressure(proc / "pressure/memory"))
+
+
+def target_counters(process: Process, proc: Path = Path("/proc")) -> Counters:
+    """A target's memory, faults and CPU, and the machine's memory pressure.
+
+    Raises:
+        TargetGone: The process has exited.
+    """
+    stat, pressure = process.stat(), _pressure(proc / "pressure/memory")
+    return Counters(time.monotonic_ns(), process.rss_bytes(), process.swap_bytes(), stat.minor_faults,
+                    stat.major_faults, stat.cpu_ns, pressure.some_us if pressure else None,
+                    pressure.full_us if pressure else None)
 
 
 def _pressure(path: Path) -> Pressure | None:

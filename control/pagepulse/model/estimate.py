@@ -155,6 +155,9 @@ def _aged(regions: Rows, share: Floats, now_ns: int) -> tuple[Rows, npt.NDArray[
 
 def _date_idleness(regions: Rows, which: Indices, windows: Windows, edges: Indices) -> None:
     """Of regions found to be wholly idle it is known since when: since the last of their windows was cleared."""
-    for region in which:
-        since_ns = windows.cleared_ns[edges[region] : edges[region + 1]].max()
-        regions["since_ns"][region] = min(regions["since_ns"][region], since_ns)
+    if not len(which):
+        return
+    bounds = np.column_stack((edges[which], edges[which + 1])).reshape(-1)
+    inside = bounds[:-1] if bounds[-1] == len(windows) else bounds  # reduceat wants no end beyond the last
+    since_ns = np.maximum.reduceat(windows.cleared_ns, inside)[::2]
+    regions["since_ns"][which] = np.minimum(regions["since_ns"][which], since_ns)

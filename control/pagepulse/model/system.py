@@ -59,3 +59,20 @@ class Evictions:
     """Seen to be gone after we asked for it."""
     returned_bytes: int = 0
     """Of these: touched again, and brought back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The target and the machine at one moment. Faults, CPU and pressure count from an unknown start."""
+
+    now_ns: int
+    """CLOCK_MONOTONIC."""
+    rss_bytes: int
+    swap_bytes: int
+    minor_faults: int
+    major_faults: int
+    cpu_ns: int
+    psi_some_us: int | None
+    """Time for which some task of the machine waited for memory; None: not measured here."""
+    psi_full_us: int | None
+    """... for which all did."""

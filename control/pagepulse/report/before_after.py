@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run of schemes came to for the target: its memory, faults, CPU and the pressure, before and after."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pagepulse.model.system import Counters
+from pagepulse.units import format_share, format_size, format_time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The target's memory at one moment of a run."""
+
+    since_ns: int
+    """Since the run began."""
+    rss_bytes: int
+    swap_bytes: int
+    given_back_bytes: int
+    """Evicted by our hand so far, less what came back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened between two moments."""
+
+    duration_s: float
+    rss_bytes: int
+    swap_bytes: int
+    minor_faults: int
+    major_faults: int
+    cpu_percent: float
+    """The target's, of one CPU."""
+    psi_some_percent: float | None
+    psi_full_percent: float | None
+
+
+def change(before: Counters, after: Counters) -> Change:
+    """From one moment to a later one."""
+    span_ns = max(after.now_ns - before.now_ns, 1)
+
+    def percent(first: int | None, last: int | None) -> float | None:
+        return None if first is None or last is None else round(1e5 * (last - first) / span_ns, 3)
+
+    return Change(
+        round(span_ns / 1e9, 3), after.rss_bytes - before.rss_bytes, after.swap_bytes - before.swap_bytes,
+        after.minor_faults - before.minor_faults, after.major_faults - before.major_faults,
+        round(100 * (after.cpu_ns - before.cpu_ns) / span_ns, 2),
+        percent(before.psi_some_us, after.psi_some_us), percent(before.psi_full_us, after.psi_full_us))
+
+
+def before_after_json(before: Counters, after: Counters) -> dict[str, Any]:
+    """As `run --json` prints it."""
+    return {"before": asdict(before), "after": asdict(after), "change": asdict(change(before, after))}
+
+
+def before_after_text(before: Counters, after: Counters) -> list[str]:
+    """Lines for people."""
+    between = change(before, after)
+    lines = [f"{'':<10}{'before':>10}{'after':>10}"]
+    for name, column in (("resident", "rss_bytes"), ("swapped", "swap_bytes")):
+        first, last = (format_size(getattr(counters, column)) for counters in (before, after))
+        lines.append(f"{name:<10}{first:>10}{last:>10}")
+    lines.append(f"within {format_time_ns(after.now_ns - before.now_ns)}: {between.major_faults} major and "
+                 f"{between.minor_faults} minor faults, {between.cpu_percent:.1f} % of a CPU used by the target")
+    if between.psi_some_percent is not None and between.psi_full_percent is not None:
+        lines.append(f"waiting for memory, on the whole machine: some {format_share(between.psi_some_percent / 100)} "
+                     f"of the time, all {format_share(between.psi_full_percent / 100)}")
+    return lines
