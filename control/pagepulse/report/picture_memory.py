@@ -31,9 +31,10 @@ def memory_picture(points: Sequence[Point], title: str, file_format: str) -> byt
     seconds = np.array([point.since_ns for point in points]) / 1e9
     given_back = [point.given_back_bytes for point in points]
     axes.fill_between(seconds, given_back, color=_COLOURS["given back"], alpha=0.35, linewidth=0)
-    for name, sizes in (("resident", [point.rss_bytes for point in points]),
-                        ("swapped", [point.swap_bytes for point in points]), ("given back", given_back)):
-        axes.plot(seconds, sizes, color=_COLOURS[name], linewidth=1.8, label=name)
+    for name, sizes in (("resident", [point.rss_bytes for point in points]), ("given back", given_back),
+                        ("swapped", [point.swap_bytes for point in points])):
+        axes.plot(seconds, sizes, color=_COLOURS[name], linewidth=1.8, label=name,
+                  linestyle="--" if name == "swapped" else "-")  # it may lie upon what was given back
     axes.set_title(shortened(title, 110), loc="left", fontsize=12, parse_math=False)
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, max(float(seconds[-1]), 1e-3))
@@ -42,7 +43,7 @@ def memory_picture(points: Sequence[Point], title: str, file_format: str) -> byt
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_size(int(value))))
     axes.set_xlabel("time since the run began")
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="best", framealpha=0.9)
     output = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "pagepulse", "svg.fonttype": "none"}):
         figure.savefig(output, format=file_format, dpi=150, metadata={"Date": None} if file_format == "svg" else None)
