@@ -76,7 +76,7 @@ def test_areas_used_one_after_the_other_are_told_one_by_one_at_a_steady_size(out
         assert recorder.end().status == 0
     assert "LLVM" not in maps
     assert "libbcc" not in maps
-    assert 9_700_000 <= report("wss", output)["wss_bytes"]["p50"] <= 10_300_000
+    assert 9_700_000 <= report("wss", output)["wss_bytes"]["p50"] <= 10_600_000  # an interval may lie across two areas
 
 
 def test_a_target_that_sleeps_is_looked_at_less_and_seen_to_wake_up(output):

@@ -90,9 +90,11 @@ def test_a_program_loses_none_of_its_data(schemes, swap):
 
 
 def test_a_huge_page_with_one_page_in_use_stays_whole_and_the_idle_ones_go(watch, schemes, swap):
+    # The target may not get a processor for a while: what it uses must not be idle for long enough then.
+    scheme = schemes(access_pattern={"rate": {"max": "5%"}, "age": {"min": "2 s"}})
     with Workload("touch", "--area", f"a:{5 * CHUNK}:thp") as touch:
         start, end = touch.area("a")
-        command = line("run", "--pid", str(touch.pid), "--schemes", schemes(), "--duration", "5s", "--json")
+        command = line("run", "--pid", str(touch.pid), "--schemes", scheme, "--duration", "7s", "--json")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             while process.poll() is None:
                 touch.command("touch a 700 1")  # in the second huge page
@@ -312,8 +314,8 @@ def test_memory_in_use_is_given_huge_pages(watch, schemes):
         start, end = touch.area("a")
         command = line("run", "--pid", str(touch.pid), "--schemes", scheme, "--duration", "4s", "--json")
         result = meanwhile(touch, command, "touch a 0 3328", "sleep 5")
-        assert huge_chunks(watch, touch.pid, start, end) >= 5
-    assert result["applied_bytes"] >= 5 * CHUNK
+        assert huge_chunks(watch, touch.pid, start, end) >= 4  # regions need not begin where chunks do
+    assert result["applied_bytes"] >= 4 * CHUNK
     assert result["tried_bytes"] == result["applied_bytes"] + sum(result["reasons"].values())
 
 

@@ -140,7 +140,8 @@ class Engine:
     def _set_regions(self, regions: Rows) -> None:
         self.regions = regions
         self._owner = owners(regions, self.windows)
-        self._scale = scale_of(self.windows, regions, self._owner, self._placement.chunks)
+        self._scale = scale_of(self.windows, regions, self._owner, self._placement.mappings,
+                               self._placement.chunks)
         self._woken = np.zeros((2, len(regions)))
 
     # --- an aggregation interval -----------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ What is compared is the rate of touches that windows have seen: touches, and the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model import regions as region_model
 from pagepulse.model.evidence import WITNESS, Floats, island_gains, rate_log_likelihood, split_gains
-from pagepulse.model.memory import CHUNK, WINDOWS_PER_CHUNK, Addresses
+from pagepulse.model.memory import CHUNK, WINDOWS_PER_CHUNK, Addresses, Mapping
 from pagepulse.model.regions import Rows
 from pagepulse.model.windows import Indices, Windows
 
@@ -64,7 +66,7 @@ def _exposure_ns(windows: Windows, owner: Indices, count: int) -> npt.NDArray[np
     return np.where(windows.bounded, np.minimum(windows.exposure_ns, typical_ns), windows.exposure_ns)
 
 
-def scale_of(windows: Windows, regions: Rows, owner: Indices, chunks: Addresses) -> Floats:
+def scale_of(windows: Windows, regions: Rows, owner: Indices, mappings: Sequence[Mapping], chunks: Addresses) -> Floats:
     """What to multiply the pages of each region's windows with, weighted, to get those of the region: shape (n,).
 
     1 where windows lie everywhere. Where they lie apart, a small region would be taken for as large as the windows that
@@ -75,6 +77,7 @@ def scale_of(windows: Windows, regions: Rows, owner: Indices, chunks: Addresses)
         windows: All windows.
         regions: dtype regions.STATE.
         owner: Region of each window.
+        mappings: The target's mappings, sorted.
         chunks: The populated chunks, sorted.
     """
     apart = windows.weight > 1
@@ -82,8 +85,22 @@ def scale_of(windows: Windows, regions: Rows, owner: Indices, chunks: Addresses)
         return np.ones(len(regions))
     seen_bytes = _summed(windows.weight * (windows.last - windows.first), owner, len(regions))
     populated_bytes = _populated_below(regions["end"], chunks) - _populated_below(regions["start"], chunks)
+    # Regions of many small mappings hold gaps between them, in chunks that are populated all the same.
+    mapped_bytes = _mapped_below(regions["end"], mappings) - _mapped_below(regions["start"], mappings)
+    populated_bytes *= mapped_bytes / (regions["end"] - regions["start"])
     is_sample = _summed(apart.astype(np.float64), owner, len(regions)) > 0
     return np.where(is_sample, populated_bytes / np.maximum(seen_bytes, 1), 1.0)
+
+
+def _mapped_below(addresses: Addresses, mappings: Sequence[Mapping]) -> Floats:
+    """Bytes of mappings below each address."""
+    starts, ends = (np.array([getattr(m, side) for m in mappings], np.uint64) for side in ("start", "end"))
+    before = np.concatenate(([0.0], np.cumsum((ends - starts).astype(np.float64))))
+    position = np.searchsorted(starts, addresses, side="right")
+    last = np.maximum(position - 1, 0)
+    within = np.minimum(addresses, ends[last]) - np.minimum(starts[last], addresses)
+    below: Floats = before[last] + np.where(position > 0, within.astype(np.float64), 0.0)
+    return below
 
 
 def _populated_below(addresses: Addresses, chunks: Addresses) -> Floats:
