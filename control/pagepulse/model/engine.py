@@ -140,8 +140,7 @@ class Engine:
     def _set_regions(self, regions: Rows) -> None:
         self.regions = regions
         self._owner = owners(regions, self.windows)
-        self._scale = scale_of(self.windows, regions, self._owner, self._placement.mappings,
-                               self._placement.chunks)
+        self._scale = scale_of(self.windows, regions, self._owner, *self._placement.target)
         self._woken = np.zeros((2, len(regions)))
 
     # --- an aggregation interval -----------------------------------------------------------------------------------

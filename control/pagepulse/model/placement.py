@@ -72,6 +72,11 @@ class Placement:
         return True
 
     @property
+    def target(self) -> tuple[list[Mapping], Addresses]:
+        """Its mappings and its populated chunks, both sorted."""
+        return self.mappings, self.chunks
+
+    @property
     def dense_limit(self) -> int:
         """Windows that may lie side by side where others lie apart."""
         return int(_DENSE_SHARE * self._limit)
