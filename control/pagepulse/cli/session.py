@@ -21,7 +21,7 @@ from pagepulse.kernel.process import Process
 from pagepulse.kernel.program import Programs
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.taskstats import TaskDelays
-from pagepulse.kernel.usage import Waiter
+from pagepulse.kernel.usage import Waiter, end_at_interrupt
 from pagepulse.monitor import Monitor, MonitorOptions
 
 
@@ -53,6 +53,7 @@ def session(args: argparse.Namespace, *, acts: bool = False, mute: bool = False)
     """
     options = monitor_options(args)
     _check_target(args, acts=acts)
+    end_at_interrupt()
     require(facts())
     with ExitStack() as stack:
         process = Process(args.pid[0]) if args.pid else None
@@ -108,6 +109,7 @@ class FleetSession:
 def fleet_session(args: argparse.Namespace, *, mute: bool = False) -> Iterator[FleetSession]:
     """Attach to the processes that the arguments name, and to those that join them; as `session`."""
     options, chosen = monitor_options(args), selection(args)
+    end_at_interrupt()
     require(facts())
     for pid in chosen.pids:
         Process(pid).close()  # a named process that is not there is a mistake

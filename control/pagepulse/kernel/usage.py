@@ -22,6 +22,14 @@ def rss_peak_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
+def end_at_interrupt() -> None:
+    """Let SIGINT end this process at once, as SIGTERM does, until a Waiter takes over.
+
+    The exception that Python raises instead is lost where it meets a destructor, and we would run on.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Waiter:
     """Sleeps until a time, a signal (SIGINT, SIGTERM, SIGHUP), or the target's end, whichever comes first.
 
