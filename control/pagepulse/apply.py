@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -32,8 +33,17 @@ from pagepulse.policy.decide import (
 from pagepulse.policy.filters import by_page
 from pagepulse.policy.goal_values import read_values
 from pagepulse.policy.goals import Readings, Tuning, tuned, tuning_due
-from pagepulse.policy.guards import TAKES_MEMORY, GuardState, Moment, Verdict, guard_due, guarded
-from pagepulse.policy.quota import Usage, charged, remaining_bytes
+from pagepulse.policy.guards import (
+    CAUTIOUS_SHARE,
+    TAKES_MEMORY,
+    GuardState,
+    Moment,
+    Verdict,
+    guard_due,
+    guarded,
+    own_limit_bytes,
+)
+from pagepulse.policy.quota import Usage, charged, remaining_bytes, renewed
 from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
 from pagepulse.policy.watermarks import WatermarkState, watch_due, watched
@@ -44,17 +54,18 @@ _PIECE = 128 * CHUNK  # a candidate is read and treated so much at a time: its p
 
 @dataclass(slots=True)
 class _Progress:
-    """Where a scheme stands."""
+    """Where a scheme stands: one account, however many processes it is for."""
 
     scheme: Scheme
     usage: Usage
     result: SchemeResult
-    applied_ns: int | None = None
     marks: WatermarkState = field(default_factory=WatermarkState)
     tuning: Tuning = field(default_factory=Tuning)
     guards: GuardState = field(default_factory=GuardState)
     guarded_bytes: int = 0
     """Tried since the guards last looked."""
+    looks: int = 0
+    """How often the guards looked."""
 
     @property
     def waits_for(self) -> str:
@@ -69,20 +80,57 @@ class _Progress:
         return min((limit for limit in limits if limit is not None), default=None)
 
 
+@dataclass(slots=True)
+class _Turn:
+    """Where a scheme stands with one process."""
+
+    applied_ns: int | None = None
+    looks: int = 0
+    """Which look of the guards `left_bytes` belongs to."""
+    left_bytes: int | None = None
+    """What may go of this process until their next look; None: no limit of its own."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """One process that schemes are applied to."""
+
+    monitor: Monitor
+    rss_bytes: int = 0
+    evicted_bytes: int = 0
+    turns: dict[str, _Turn] = field(default_factory=dict)
+    unfinished: bool = False
+    """There was more to do than quotas and guards left."""
+
+    @property
+    def evictions(self) -> Evictions:
+        """What went of it, and came back."""
+        return Evictions(self.evicted_bytes, self.monitor.totals.returned_bytes)
+
+
 class Applier:
-    """Applies schemes to a monitored target.
+    """Applies schemes to monitored processes: to one, or to all of a service, which then share what a scheme may do.
+
+    Quotas, goals, watermarks and guards hold for all processes together; the guards of the least that stays and of
+    the largest step for each by itself, too.
 
     Args:
-        monitor: Watches the target.
         schemes: In the order in which they are applied.
         announce: Given in a dry run: called with the text of each call instead of making it.
+        now_ns: CLOCK_MONOTONIC.
+        cautious: Begin with a small part of the quotas, which grows while nothing comes back: after a restart nobody
+            knows what harm was done before.
     """
 
-    def __init__(self, monitor: Monitor, schemes: Sequence[Scheme], announce: Callable[[str], None] | None) -> None:
-        self._monitor = monitor
+    def __init__(self, schemes: Sequence[Scheme], announce: Callable[[str], None] | None, now_ns: int, *,
+                 cautious: bool = False) -> None:
         self._announce = announce
-        now_ns = monitor.target.now_ns()
-        self._progress = [_Progress(s, Usage(now_ns), SchemeResult(s.name, s.action)) for s in schemes]
+        guards = partial(GuardState, share=CAUTIOUS_SHARE if cautious else 1.0)
+        self._progress = [_Progress(s, Usage(now_ns), SchemeResult(s.name, s.action), guards=guards()) for s in schemes]
+        self._parts: dict[int, _Part] = {}
+        self._gone = Evictions()
+        self.acted_ns = 0
+        """CPU time that went into actions."""
 
     @property
     def results(self) -> list[SchemeResult]:
@@ -99,22 +147,53 @@ class Applier:
         """Scheme -> what each of its guards last said."""
         return {progress.scheme.name: progress.guards.verdicts for progress in self._progress}
 
-    def apply(self, snapshot: Snapshot) -> None:
+    @property
+    def evictions(self) -> Evictions:
+        """What went by the hand of all schemes, and came back; of processes that have ended, too."""
+        parts = [part.evictions for part in self._parts.values()]
+        return Evictions(self._gone.evicted_bytes + sum(part.evicted_bytes for part in parts),
+                         self._gone.returned_bytes + sum(part.returned_bytes for part in parts))
+
+    def evictions_of(self, pid: int) -> Evictions:
+        """What went of one process that is watched, and came back."""
+        part = self._parts.get(pid)
+        return Evictions() if part is None else part.evictions
+
+    def is_unfinished(self, pid: int) -> bool:
+        """Whether there was more to do to this process than quotas and guards left: `apply` may be called again."""
+        return pid in self._parts and self._parts[pid].unfinished
+
+    def forget(self, pid: int) -> None:
+        """This process has ended."""
+        part = self._parts.pop(pid, None)
+        if part is not None:
+            gone, its = self._gone, part.evictions
+            self._gone = Evictions(gone.evicted_bytes + its.evicted_bytes, gone.returned_bytes + its.returned_bytes)
+
+    def apply(self, monitor: Monitor, snapshot: Snapshot) -> None:
         """Apply the schemes that are due and need not wait.
+
+        Args:
+            monitor: Watches the process.
+            snapshot: Of it. What was seen a while ago will do: each page is read again.
 
         Raises:
             TargetGone: The target exited or became another program.
         """
+        part = self._parts.setdefault(monitor.process.pid, _Part(monitor))
+        part.unfinished = False
+        now_ns = monitor.target.now_ns()
         for progress in self._progress:
-            if due(progress.scheme, progress.applied_ns, snapshot.end_ns):
-                progress.applied_ns = snapshot.end_ns
-                self._look_at_conditions(progress)
+            turn = part.turns.setdefault(progress.scheme.name, _Turn())
+            if due(progress.scheme, turn.applied_ns, now_ns):
+                turn.applied_ns = now_ns
+                self._look_at_conditions(progress, part)
                 if not progress.waits_for:
-                    self._apply(progress, snapshot)
+                    self._apply(progress, part, turn, snapshot)
 
-    def _look_at_conditions(self, progress: _Progress) -> None:
+    def _look_at_conditions(self, progress: _Progress, part: _Part) -> None:
         """Bring watermarks, goals and guards up to date, where their intervals are over."""
-        scheme, target = progress.scheme, self._monitor.target
+        scheme, target = progress.scheme, part.monitor.target
         now_ns = target.now_ns()
         if watch_due(scheme.watermarks, progress.marks, now_ns):
             progress.marks = watched(scheme.watermarks, progress.marks, system_facts())
@@ -122,63 +201,80 @@ class Applier:
             readings = Readings(system_facts(), self.evictions, read_values(scheme.quotas.goals))
             progress.tuning = tuned(scheme, progress.tuning, readings)
         if scheme.acts and guard_due(progress.guards, now_ns):
-            moment = Moment(system_facts(), target.rss_bytes(), self.evictions)
+            part.rss_bytes = target.rss_bytes()
+            moment = Moment(system_facts(), sum(one.rss_bytes for one in self._parts.values()), self.evictions)
             progress.guards = guarded(scheme.guards, scheme.action, scheme.limit_bytes, progress.guards, moment)
             progress.guarded_bytes = 0
+            progress.looks += 1
 
-    @property
-    def evictions(self) -> Evictions:
-        """What went by the hand of all schemes, and came back."""
-        evicted = sum(one.result.applied_bytes for one in self._progress if one.scheme.action in TAKES_MEMORY)
-        return Evictions(evicted, self._monitor.totals.returned_bytes)
+    def _renew(self, progress: _Progress, part: _Part, turn: _Turn) -> None:
+        """Once for each look of the guards: what may go of this process by itself."""
+        if progress.scheme.acts and turn.looks != progress.looks:
+            part.rss_bytes = part.monitor.target.rss_bytes()
+            turn.looks = progress.looks
+            turn.left_bytes = own_limit_bytes(progress.scheme.guards, progress.scheme.action, part.rss_bytes)
 
-    def _apply(self, progress: _Progress, snapshot: Snapshot) -> None:
-        scheme = progress.scheme
+    def _apply(self, progress: _Progress, part: _Part, turn: _Turn, snapshot: Snapshot) -> None:
+        scheme, now_ns = progress.scheme, part.monitor.target.now_ns()
+        self._renew(progress, part, turn)
+        progress.usage = renewed(scheme, progress.usage, now_ns)
+        if _is_used_up(progress.left_bytes(now_ns)):
+            part.unfinished = True
+            return
         for candidate in candidates(scheme, snapshot, progress.usage, goal_bytes=progress.tuning.limit_bytes):
             if not scheme.acts:
-                self._count(progress, candidate)
+                self._count(progress, part.monitor, candidate)
                 continue
             for start, end in _pieces(candidate):
-                left = progress.left_bytes(snapshot.end_ns)
-                if left is not None and left < PAGE:
+                limits = (progress.left_bytes(part.monitor.target.now_ns()), turn.left_bytes)
+                left = min((limit for limit in limits if limit is not None), default=None)
+                if _is_used_up(left):
+                    part.unfinished = True
                     return
-                self._treat(progress, candidate, start, end, left)
+                self._treat(progress, part, turn, candidate, (start, end, left))
 
-    def _count(self, progress: _Progress, candidate: Candidate) -> None:
+    def _count(self, progress: _Progress, monitor: Monitor, candidate: Candidate) -> None:
         """For stat: what is resident of the candidate, and passes the filters."""
         size_bytes = candidate.present_bytes
         if by_page(candidate.filters):
             size_bytes = 0
             for start, end in _pieces(candidate):
-                pages = self._pages(start, end)
+                pages = _pages(monitor, start, end)
                 size_bytes += int(np.count_nonzero(allowed(candidate, pages) & pages.present)) * PAGE
         progress.result += SchemeResult(progress.scheme.name, progress.scheme.action, tried_bytes=size_bytes,
                                         applied_bytes=size_bytes)
 
-    def _treat(self, progress: _Progress, candidate: Candidate, start: int, end: int, left: int | None) -> None:
-        """Act on the cold pages of one piece of a candidate."""
+    def _treat(self, progress: _Progress, part: _Part, turn: _Turn, candidate: Candidate,
+               piece: tuple[int, int, int | None]) -> None:
+        """Act on the cold pages of one piece of a candidate: from, to, and how much of it at most."""
         begun_ns = cpu_ns()
-        now_ns = self._monitor.target.now_ns()
-        pages = self._pages(start, end)
-        effects = self._act(progress.scheme, candidate, pages, now_ns, left)
+        start, end, left = piece
+        monitor, now_ns = part.monitor, part.monitor.target.now_ns()
+        effects = self._act(progress.scheme, monitor, candidate, _pages(monitor, start, end), (now_ns, left))
         spent_ns = cpu_ns() - begun_ns
-        self._monitor.leave_out(spent_ns)
+        monitor.leave_out(spent_ns)
+        self.acted_ns += spent_ns
         for effect in effects:
             progress.usage = charged(progress.scheme, progress.usage, now_ns, size_bytes=effect.tried_bytes,
                                      time_ns=spent_ns // len(effects))
             progress.guarded_bytes += effect.tried_bytes
+            if turn.left_bytes is not None:
+                turn.left_bytes = max(turn.left_bytes - effect.tried_bytes, 0)
             progress.result += _as_result(progress.scheme, effect)
+            if progress.scheme.action in TAKES_MEMORY:
+                part.evicted_bytes += effect.applied_bytes
             for applied in effect.applied:
-                self._monitor.engine.evicted(applied)
+                monitor.engine.evicted(applied)
 
-    def _act(self, scheme: Scheme, candidate: Candidate, pages: PageState, now_ns: int, left: int | None
-             ) -> list[Effect]:
+    def _act(self, scheme: Scheme, monitor: Monitor, candidate: Candidate, pages: PageState,
+             limits: tuple[int, int | None]) -> list[Effect]:
         """Do what the scheme says to those pages that it is for; no effect where there are none."""
+        now_ns, left = limits
         if scheme.target_node is not None:
             is_hot = scheme.action == "migrate_hot"
             runs = present_runs(candidate, pages, left) if is_hot else cold_runs(candidate, pages, now_ns, left)
-            return [migrate(self._monitor.target, runs, scheme.target_node, self._announce)] if len(runs) else []
-        actuator = Actuator(self._monitor.target, self._announce)
+            return [migrate(monitor.target, runs, scheme.target_node, self._announce)] if len(runs) else []
+        actuator = Actuator(monitor.target, self._announce)
         match scheme.action:
             case "hugepage" | "collapse":
                 runs = chunks_to_collapse(candidate, pages, left)
@@ -193,11 +289,6 @@ class Applier:
             effects += [actuator.split(chunks[:, 0])] if len(chunks) else []
         return effects
 
-    def _pages(self, start: int, end: int) -> PageState:
-        engine: Engine = self._monitor.engine
-        bits = self._monitor.target.read_pages(start, end)
-        return PageState(bits.start, bits.present, bits.young, bits.huge, engine.windows.idle_since_ns(start, end))
-
 
 def not_applied(scheme: Scheme) -> list[str]:
     """What a scheme asks for that `Applier` does not do: to be refused, or it would silently do something else."""
@@ -210,10 +301,20 @@ def not_applied(scheme: Scheme) -> list[str]:
     return [what for what, is_asked in asked.items() if is_asked]
 
 
+def _is_used_up(left_bytes: int | None) -> bool:
+    return left_bytes is not None and left_bytes < PAGE
+
+
 def _pieces(candidate: Candidate) -> Iterator[tuple[int, int]]:
     """The candidate in parts of at most _PIECE, cut at its multiples."""
     for start in range(candidate.start // _PIECE * _PIECE, candidate.end, _PIECE):
         yield max(start, candidate.start), min(start + _PIECE, candidate.end)
+
+
+def _pages(monitor: Monitor, start: int, end: int) -> PageState:
+    engine: Engine = monitor.engine
+    bits = monitor.target.read_pages(start, end)
+    return PageState(bits.start, bits.present, bits.young, bits.huge, engine.windows.idle_since_ns(start, end))
 
 
 def _as_result(scheme: Scheme, effect: Effect) -> SchemeResult:

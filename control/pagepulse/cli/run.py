@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -53,7 +54,7 @@ class Run:
         _warn_without_swap(schemes)
         with session(args, acts=True) as running:
             before = target_counters(running.process)
-            applier = Applier(running.monitor, schemes, _announcer(args))
+            applier = Applier(schemes, _announcer(args), time.monotonic_ns())
             points = _apply_until_the_end(running, applier, before)
             after = _after(running, points, before)
             refuse_silence(running)
@@ -101,7 +102,7 @@ def _apply_until_the_end(running: Session, applier: Applier, before: Counters) -
     points = [Point(0, before.rss_bytes, before.swap_bytes, 0)]
     for snapshot in running.monitor.snapshots(running.waiter):
         try:
-            applier.apply(snapshot)
+            applier.apply(running.monitor, snapshot)
             if snapshot.end_ns - before.now_ns - points[-1].since_ns >= _BETWEEN_POINTS_NS:
                 points.append(_point(running, applier, before))
         except TargetGone:

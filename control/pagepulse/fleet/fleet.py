@@ -53,11 +53,12 @@ class Fleet:
         roster: Who is to be watched; the caller closes it.
         options: How to watch. `aggregation_ns` is the shortest interval; the budget is that of all together.
         delays: Asked for what targets waited for; None: snapshots do not tell.
+        clock: CPU time in nanoseconds that is booked here: all of this process, where this is all that it does.
     """
 
-    def __init__(self, reader: Reader, roster: Roster, options: MonitorOptions,
-                 delays: TaskDelays | None = None) -> None:
-        self._reader, self.roster, self._delays = reader, roster, delays
+    def __init__(self, reader: Reader, roster: Roster, options: MonitorOptions, delays: TaskDelays | None = None,
+                 clock: Callable[[], int] = cpu_ns) -> None:
+        self._reader, self.roster, self._delays, self._cpu_ns = reader, roster, delays, clock
         self._options = replace(options, pinned=False)
         self.prices = calibrate(reader)
         self._shared = SharedBudget(options.budget)
@@ -67,7 +68,7 @@ class Fleet:
         self._round: deque[Member] = deque()
         self._glance_due_ns = self._glance_cost_ns = 0.0
         self._quiet_until_ns = 0
-        self._settled_ns, self._settled_cpu_ns = time.monotonic_ns(), cpu_ns()
+        self._settled_ns, self._settled_cpu_ns = time.monotonic_ns(), self._cpu_ns()
         self._visits_ns = self._taxes_ns = 0.0
         self._pressure_due_ns = 0
         self._is_paused = False
@@ -125,31 +126,48 @@ class Fleet:
         end_ns = _FOREVER_NS if duration_ns is None else self.totals.begun_ns + duration_ns
         gc.collect()
         gc.freeze()  # what start-up made stays: no collector should walk over it ten times a second
-        while not waiter.is_over and (now_ns := time.monotonic_ns()) < end_ns:
-            if now_ns >= self._quiet_until_ns:
-                self._call_roll(now_ns)
-            if not self._members and self.roster.is_over:
-                return
-            if now_ns - self._settled_ns >= _SETTLE_NS:
-                self._settle(now_ns)
-            member = self._next(now_ns)
-            if member is None:
-                self._glance(now_ns)
-                self._sleep(waiter, end_ns)
-            elif (snapshot := self._visit(member)) is not None:
+        while not (waiter.is_over or self.is_over) and (now_ns := time.monotonic_ns()) < end_ns:
+            snapshot = self.step(now_ns)
+            if snapshot is not None:
                 yield snapshot
+            elif (due_ns := self.due_ns()) > now_ns:
+                waiter.wait_until(min(due_ns, end_ns), self.wake_fd)
         if not waiter.is_over:
             yield from self._last_words()
 
-    def _sleep(self, waiter: Waiter, end_ns: int) -> None:
-        due_ns = min(end_ns, max(self.roster.due_ns(), self._quiet_until_ns), self._settled_ns + 4 * _SETTLE_NS)
+    @property
+    def is_over(self) -> bool:
+        """Nobody is left, and nobody can come any more."""
+        return not self._members and self.roster.is_over
+
+    @property
+    def wake_fd(self) -> int | None:
+        """To wait for, too: it can be read when somebody forked or exited; None: not now."""
+        return None if time.monotonic_ns() < self._quiet_until_ns else self.roster.wake_fd
+
+    def step(self, now_ns: int) -> Snapshot | None:
+        """Do the next thing that is due: milliseconds of work at most, once targets are known.
+
+        Returns:
+            A snapshot, if one has been finished.
+        """
+        if now_ns >= self._quiet_until_ns:
+            self._call_roll(now_ns)
+        if now_ns - self._settled_ns >= _SETTLE_NS:
+            self._settle(now_ns)
+        member = self._next(now_ns)
+        if member is None:
+            self._glance(now_ns)
+            return None
+        return self._visit(member)
+
+    def due_ns(self) -> int:
+        """When `step` is to be called again, whatever happens until then."""
+        is_deaf = time.monotonic_ns() < self._quiet_until_ns
+        due_ns = min(self._quiet_until_ns if is_deaf else self.roster.due_ns(), self._settled_ns + 4 * _SETTLE_NS)
         if self._members and not self._is_paused:
             due_ns = min(due_ns, self._queue[0][0], int(self._glance_due_ns))
-        now_ns = time.monotonic_ns()
-        if now_ns < self._quiet_until_ns:  # deaf to forks until then
-            waiter.wait_until(min(due_ns, self._quiet_until_ns))
-        else:
-            waiter.wait_until(due_ns, self.roster.wake_fd)
+        return due_ns
 
     # --- who is watched --------------------------------------------------------------------------------------------
 
@@ -168,11 +186,11 @@ class Fleet:
                 self.roster.postpone(pid, now_ns + _OPEN_AGAIN_NS)
 
     def _open(self, pid: int) -> None:
-        before_ns = cpu_ns()
+        before_ns = self._cpu_ns()
         try:
             member = self._attached(pid)
         except (PagepulseError, OSError) as error:
-            self._shared.opened(cpu_ns() - before_ns)
+            self._shared.opened(self._cpu_ns() - before_ns)
             if not isinstance(error, TargetGone):
                 self.refused[pid] = getattr(error, "what", str(error))
                 self.on_event("refused", {"pid": pid, "why": self.refused[pid]})
@@ -182,7 +200,7 @@ class Fleet:
         self._members[pid] = member
         self._round.append(member)
         self.opened += 1
-        self._shared.opened(cpu_ns() - before_ns + _FIRST_VISIT_NS)
+        self._shared.opened(self._cpu_ns() - before_ns + _FIRST_VISIT_NS)
         self.on_event("watched", {"pid": pid, "name": member.process.name})
         self._at(member, time.monotonic_ns())
 
@@ -230,7 +248,7 @@ class Fleet:
 
     def _visit(self, member: Member) -> Snapshot | None:
         """One step of a target's aggregation interval; its last one gives the snapshot."""
-        before_ns, now_ns = cpu_ns(), time.monotonic_ns()
+        before_ns, now_ns = self._cpu_ns(), time.monotonic_ns()
         snapshot = None
         try:
             if member.steps is not None and member.may_wait(now_ns):
@@ -239,7 +257,7 @@ class Fleet:
                 return None
             due_ns = next(member.steps or member.begin(now_ns))
         except StopIteration as over:
-            member.spent_ns += cpu_ns() - before_ns
+            member.spent_ns += self._cpu_ns() - before_ns
             snapshot, due_ns = self._finished(member, over.value), time.monotonic_ns()
         except TargetGone as gone:
             member.steps = None
@@ -248,7 +266,7 @@ class Fleet:
                 self._drop(member.process.pid)
                 return None
             due_ns = time.monotonic_ns()
-        spent_ns = cpu_ns() - before_ns
+        spent_ns = self._cpu_ns() - before_ns
         member.spent_ns += spent_ns
         self._visits_ns += spent_ns
         self._at(member, due_ns)
@@ -285,7 +303,7 @@ class Fleet:
         period_ns = max(len(self._round) * cost_ns / (_GLANCE_SHARE * self._shared.share), _GLANCE_AT_LEAST_NS)
         count = max(len(self._round) // 16, 1)
         self._glance_due_ns = now_ns + period_ns * count / len(self._round)
-        before_ns, looked = cpu_ns(), 0
+        before_ns, looked = self._cpu_ns(), 0
         for _ in range(count):
             member = self._round.popleft()
             if not member.is_open:
@@ -295,7 +313,7 @@ class Fleet:
                 looked += 1
                 self._wake_if_needed(member, now_ns)
         if looked:
-            self._glance_cost_ns = (cpu_ns() - before_ns) / looked
+            self._glance_cost_ns = (self._cpu_ns() - before_ns) / looked
 
     def _wake_if_needed(self, member: Member, now_ns: int) -> None:
         try:
@@ -308,7 +326,7 @@ class Fleet:
 
     def _settle(self, now_ns: int) -> None:
         """Book what was spent since the last time, and share out what may be spent next."""
-        now_cpu_ns = cpu_ns()
+        now_cpu_ns = self._cpu_ns()
         other_ns = now_cpu_ns - self._settled_cpu_ns - self._visits_ns
         self._shared.spent(now_ns - self._settled_ns, self._visits_ns + self._taxes_ns, max(other_ns, 0.0))
         self._settled_ns, self._settled_cpu_ns = now_ns, now_cpu_ns

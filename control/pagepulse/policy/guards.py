@@ -20,6 +20,9 @@ STEP_NS = 1_000_000_000
 TAKES_MEMORY: frozenset[Action] = frozenset({"pageout", "nohugepage"})
 """Actions that all guards are for. What only hints or moves is held back by memory pressure alone."""
 
+CAUTIOUS_SHARE = 1 / 32
+"""Of the quota, to begin with after a restart: it grows to all of it in 36 steps while nothing comes back."""
+
 _ENOUGH_BYTES = 1 << 20  # so much has to be evicted before what comes back of it says anything
 _MOMENTS = 32  # kept of the refault guard's window
 _GROWTH, _LEAST_SHARE = 1.1, 1 / 1024
@@ -72,6 +75,20 @@ class GuardState:
         return "; ".join(verdict.reason for verdict in self.verdicts if verdict.stance == "stops")
 
 
+def own_limit_bytes(guards: Guards, action: Action, rss_bytes: int) -> int | None:
+    """What may go, until the next step, of one of several processes that a scheme is for, by itself.
+
+    Args:
+        guards: Their settings: of these the floor and the largest step count.
+        action: Of the scheme.
+        rss_bytes: Of the process.
+    """
+    if action not in TAKES_MEMORY:
+        return None
+    limits = (_floor(guards, rss_bytes).limit_bytes, _step(guards, rss_bytes).limit_bytes)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def guard_due(state: GuardState, now_ns: int) -> bool:
     """Whether the guards are to look again."""
     return not state.moments or now_ns - state.moments[-1].facts.now_ns >= STEP_NS
@@ -93,7 +110,8 @@ def guarded(guards: Guards, action: Action, quota_bytes: int | None, state: Guar
         return GuardState(verdicts=(psi,), moments=(moment,))
     moments = _window(guards.refault, state, moment)
     refault, share, stopped_ns = _refault(guards.refault, quota_bytes, state, moments)
-    verdicts = (refault, psi, _swap(guards, before, moment), _floor(guards, moment), _step(guards, moment))
+    verdicts = (refault, psi, _swap(guards, before, moment), _floor(guards, moment.rss_bytes),
+                _step(guards, moment.rss_bytes))
     return GuardState(verdicts, moments, share, stopped_ns)
 
 
@@ -168,19 +186,19 @@ def _swap(guards: Guards, before: Moment, moment: Moment) -> Verdict:
     return Verdict("swap", "open", left)
 
 
-def _floor(guards: Guards, moment: Moment) -> Verdict:
+def _floor(guards: Guards, rss_bytes: int) -> Verdict:
     settings = guards.rss_floor
     if not settings.enabled:
         return Verdict("rss_floor", "off")
-    left = moment.rss_bytes - settings.size_bytes
+    left = rss_bytes - settings.size_bytes
     if left <= 0:
-        return Verdict("rss_floor", "stops", 0, f"{format_size(moment.rss_bytes)} are resident, and "
+        return Verdict("rss_floor", "stops", 0, f"{format_size(rss_bytes)} are resident, and "
                                                 f"{exact_size(settings.size_bytes)} are to stay")
     return Verdict("rss_floor", "open", left)
 
 
-def _step(guards: Guards, moment: Moment) -> Verdict:
+def _step(guards: Guards, rss_bytes: int) -> Verdict:
     settings = guards.step_share
     if not settings.enabled:
         return Verdict("step_share", "off")
-    return Verdict("step_share", "open", max(round(settings.max * moment.rss_bytes), settings.least_bytes))
+    return Verdict("step_share", "open", max(round(settings.max * rss_bytes), settings.least_bytes))
