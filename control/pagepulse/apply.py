@@ -133,6 +133,12 @@ class Applier:
         """CPU time that went into actions."""
 
     @property
+    def pauses_ns(self) -> frozenset[int]:
+        """How long after a snapshot some scheme may act on more than then, if its target sleeps: it is older."""
+        return frozenset(max(one.scheme.access_pattern.age.min_ns, one.scheme.apply_interval_ns or 0)
+                         for one in self._progress if one.scheme.acts)
+
+    @property
     def results(self) -> list[SchemeResult]:
         """What each scheme did so far."""
         return [progress.result for progress in self._progress]

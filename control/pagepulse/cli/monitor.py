@@ -34,7 +34,7 @@ class MonitorVerb:
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         """Target and monitoring options."""
-        add_target(parser, several=True)
+        add_target(parser)
         add_monitoring(parser)
         parser.add_argument("--json", action="store_true", help="print each snapshot as a line of JSON")
 

@@ -29,13 +29,11 @@ def unit(parse: Callable[[str], T]) -> Callable[[str], T]:
     return convert
 
 
-def add_target(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    """`--pid PID`, or `-- COMMAND ARGS...`; where several processes can be watched, all that `Selection` knows."""
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """`--pid PID...`, or `-- COMMAND ARGS...`, and all else that `Selection` knows."""
     group = parser.add_argument_group("target (one of)")
-    group.add_argument("--pid", type=int, action="extend", nargs="+" if several else 1,
-                       help="running processes" if several else "a running process")
-    if several:
-        _add_selection(group, parser.add_argument_group("which of them"))
+    group.add_argument("--pid", type=int, action="extend", nargs="+", help="running processes")
+    _add_selection(group, parser.add_argument_group("which of them"))
     group.add_argument("argv", nargs="*", metavar="-- COMMAND",
                        help="start this command and watch it; its exit status is passed on")
 
@@ -68,18 +66,12 @@ def selection(args: argparse.Namespace) -> Selection:
         UsageError: No target, more than one kind, or ones that contradict each other.
     """
     pids = frozenset(args.pid or ())
-    if not hasattr(args, "cgroup"):
-        chosen = Selection(pids)
-    else:
-        chosen = Selection(pids, args.children, args.cgroup, args.system, args.exe, args.user, args.min_rss)
+    chosen = Selection(pids, args.children, args.cgroup, args.system, args.exe, args.user, args.min_rss)
     kinds = sum(map(bool, (pids, chosen.cgroup, args.argv, chosen.system)))
     if kinds > 1 or not (kinds or chosen.is_wide):
-        raise UsageError("give one target: --pid PID, or -- COMMAND ARGS..." if not hasattr(args, "cgroup") else
-                         "give one target: --pid PID..., --cgroup PATH, --system, or -- COMMAND ARGS...")
+        raise UsageError("give one target: --pid PID..., --cgroup PATH, --system, or -- COMMAND ARGS...")
     if chosen.children and not (pids or args.argv):
         raise UsageError("--children belongs to --pid or to a command", hint="--cgroup and --system have them anyway")
-    if not hasattr(args, "cgroup") and len(pids) > 1:
-        raise UsageError("give one process", why="this verb has one target")
     if (pids or args.argv) and not chosen.children and (args_filter := _filter_given(chosen)):
         raise UsageError(f"{args_filter} says nothing about processes that are named",
                          hint="give it with --children, --cgroup or --system")

@@ -33,7 +33,7 @@ class Record:
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         """Target, monitoring and output options."""
-        add_target(parser, several=True)
+        add_target(parser)
         add_monitoring(parser)
         parser.add_argument("-o", "--output", type=Path, metavar="FILE", default=Path("pagepulse.data"),
                             help="the recording (default: pagepulse.data)")

@@ -8,12 +8,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pagepulse.apply import Applier, not_applied
-from pagepulse.cli.options import add_monitoring, add_target
+from pagepulse.cli.options import add_monitoring, add_target, selection
+from pagepulse.cli.run_several import run_several, scheme_summary, scheme_words
 from pagepulse.cli.session import Session, refuse_silence, session
 from pagepulse.errors import PagepulseError, TargetGone, UsageError
 from pagepulse.kernel.host import facts
@@ -21,7 +22,6 @@ from pagepulse.kernel.system import target_counters
 from pagepulse.model.system import Counters
 from pagepulse.policy.load import load_document
 from pagepulse.policy.parse import refusal
-from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
 from pagepulse.report.before_after import Point, before_after_json, before_after_text
 from pagepulse.units import format_size
@@ -30,7 +30,7 @@ _BETWEEN_POINTS_NS = 500_000_000
 
 
 class Run:
-    """Apply schemes to a target's memory.
+    """Apply schemes to a target's memory: of one process, or of many, which then share what a scheme may do.
 
     A scheme acts on memory that shows its pattern: see schemes/README.md, and `pagepulse check`. Every page is read
     again before it is touched, and counts as done only if it was seen to be done. --dry-run prints the calls instead.
@@ -52,6 +52,8 @@ class Run:
         schemes = _schemes(args.schemes)
         _check_output(args.output)
         _warn_without_swap(schemes)
+        if not selection(args).is_single:
+            return _run_several(args, schemes)
         with session(args, acts=True) as running:
             before = target_counters(running.process)
             applier = Applier(schemes, _announcer(args), time.monotonic_ns())
@@ -66,6 +68,13 @@ class Run:
             if args.output is not None:
                 _draw(args.output, points, f"{running.process.name}, pid {running.process.pid}: {args.schemes.name}")
         return running.exit_status
+
+
+def _run_several(args: argparse.Namespace, schemes: tuple[Scheme, ...]) -> int:
+    if args.output is not None:
+        raise UsageError("-o draws one process", why="several are treated here",
+                         hint="`pagepulse record` and `report` draw several")
+    return run_several(args, schemes, _announcer(args))
 
 
 def _schemes(path: Path) -> tuple[Scheme, ...]:
@@ -150,27 +159,15 @@ def _summary(running: Session, applier: Applier, before: Counters, after: Counte
         "returned_bytes": running.monitor.totals.returned_bytes, "swap_bytes": after.swap_bytes,
         **before_after_json(before, after),
         **running.monitor.totals.summary(),
-        "schemes": [_scheme_summary(applier, result) for result in applier.results],
+        "schemes": [scheme_summary(applier, index) for index in range(len(applier.results))],
     }
-
-
-def _scheme_summary(applier: Applier, result: SchemeResult) -> dict[str, Any]:
-    return asdict(result) | {"waits_for": applier.waits.get(result.name, ""),
-                             "guards": [asdict(verdict) for verdict in applier.verdicts[result.name]]}
 
 
 def _in_words(summary: dict[str, Any]) -> list[str]:
     lines = [f"of what went, {format_size(summary['returned_bytes'])} came back",
              f"cost: {summary['cpu_percent']:.2f} % of a CPU, and the target {summary['target_tax_percent']:.2f} %"]
     for scheme in summary["schemes"]:
-        errors = f", {scheme['errors']} refused" if scheme["errors"] else ""
-        lines.append(f"{scheme['name']}: {scheme['action']} tried on {format_size(scheme['tried_bytes'])}, "
-                     f"done on {format_size(scheme['applied_bytes'])} ({scheme['calls']} calls{errors})")
-        if scheme["waits_for"]:
-            lines.append(f"  waits: {scheme['waits_for']}")
-        lines += [f"  guard {guard['guard']}: {guard['reason']}"
-                  for guard in scheme["guards"] if guard["stance"] == "limits"]
-        lines += [f"  no effect on {format_size(size)}: {reason}" for reason, size in scheme["reasons"].items()]
+        lines += scheme_words(scheme)
     return lines
 
 

@@ -106,9 +106,10 @@ class FleetSession:
 
 
 @contextmanager
-def fleet_session(args: argparse.Namespace, *, mute: bool = False) -> Iterator[FleetSession]:
+def fleet_session(args: argparse.Namespace, *, acts: bool = False, mute: bool = False) -> Iterator[FleetSession]:
     """Attach to the processes that the arguments name, and to those that join them; as `session`."""
     options, chosen = monitor_options(args), selection(args)
+    _check_target(args, acts=acts)
     end_at_interrupt()
     require(facts())
     for pid in chosen.pids:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -43,6 +43,34 @@ _ASLEEP_NS = 5_000_000_000  # until it is looked up whether who slept still does
 _TOGETHER_NS = 500_000_000  # and for many at once, for each waking of ours costs more than the question
 _OPEN_AGAIN_NS = 50_000_000
 _FOREVER_NS = 1 << 62
+
+
+class Stepwise(Protocol):
+    """Work that is done in short steps, so that one thread can do several such."""
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is left to do, and nothing can come any more."""
+
+    @property
+    def wake_fd(self) -> int | None:
+        """To wait for, too: it can be read when there is something to do earlier; None: not now."""
+
+    def step(self, now_ns: int) -> Snapshot | None:
+        """Do the next thing that is due; a snapshot, if one has been finished."""
+
+    def due_ns(self) -> int:
+        """When `step` is to be called again, whatever happens until then."""
+
+
+def until_the_end(work: Stepwise, waiter: Waiter, end_ns: int) -> Iterator[Snapshot]:
+    """Snapshots of this work alone, until the end, a signal, or nothing is left to do."""
+    while not (waiter.is_over or work.is_over) and (now_ns := time.monotonic_ns()) < end_ns:
+        snapshot = work.step(now_ns)
+        if snapshot is not None:
+            yield snapshot
+        elif (due_ns := work.due_ns()) > now_ns:
+            waiter.wait_until(min(due_ns, end_ns), work.wake_fd)
 
 
 class Fleet:
@@ -122,18 +150,17 @@ class Fleet:
         Args:
             waiter: What to sleep on.
         """
-        duration_ns = self._options.duration_ns
-        end_ns = _FOREVER_NS if duration_ns is None else self.totals.begun_ns + duration_ns
         gc.collect()
         gc.freeze()  # what start-up made stays: no collector should walk over it ten times a second
-        while not (waiter.is_over or self.is_over) and (now_ns := time.monotonic_ns()) < end_ns:
-            snapshot = self.step(now_ns)
-            if snapshot is not None:
-                yield snapshot
-            elif (due_ns := self.due_ns()) > now_ns:
-                waiter.wait_until(min(due_ns, end_ns), self.wake_fd)
+        yield from until_the_end(self, waiter, self.end_ns)
         if not waiter.is_over:
-            yield from self._last_words()
+            yield from self.last_words()
+
+    @property
+    def end_ns(self) -> int:
+        """When the duration is over that the options give."""
+        duration_ns = self._options.duration_ns
+        return _FOREVER_NS if duration_ns is None else self.totals.begun_ns + duration_ns
 
     @property
     def is_over(self) -> bool:
@@ -287,7 +314,7 @@ class Fleet:
         member.unclearable_bytes = snapshot.unclearable_bytes
         return replace(snapshot, delays=member.delays)
 
-    def _last_words(self) -> Iterator[Snapshot]:
+    def last_words(self) -> Iterator[Snapshot]:
         """Snapshots of those of whom there is none yet."""
         for member in [member for member in self._members.values() if not member.seen and member.steps is not None]:
             while member.is_open and not member.seen:
