@@ -18,7 +18,7 @@ from pagepulse.kernel.usage import Waiter, cpu_ns
 from pagepulse.model.clearing import REFS
 from pagepulse.monitor import Monitor
 from pagepulse.report.live import LiveView, Standing, plain_line
-from pagepulse.report.words import CLEARED_TOGETHER
+from pagepulse.report.words import CLEARED_TOGETHER, not_known_yet
 
 _REFRESH_NS = 1_000_000_000  # drawing costs CPU, too
 
@@ -84,6 +84,8 @@ def _print_table(running: FleetSession, *, on_screen: bool) -> None:
             continue
         summary = fleet.summary()
         total = table.total(round(summary["duration_s"] * 1e9), summary["cpu_percent"] / 100)
+        if fleet.unknown.processes:
+            total += f"  {not_known_yet(fleet.unknown.processes, fleet.unknown.rss_bytes)}"
         if on_screen:
             width, height = shutil.get_terminal_size()
             lines = [total[:width], *table.lines(snapshot.end_ns, width, height - 2)]

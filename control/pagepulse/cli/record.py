@@ -19,7 +19,7 @@ from pagepulse.fleet import Fleet
 from pagepulse.kernel.host import facts, require
 from pagepulse.kernel.usage import Waiter
 from pagepulse.monitor import Monitor
-from pagepulse.report.words import CLEARED_TOGETHER
+from pagepulse.report.words import CLEARED_TOGETHER, not_known_yet
 from pagepulse.units import format_size
 
 
@@ -106,6 +106,8 @@ def _in_words(summary: dict[str, Any], recorder: Recorder) -> str:
         f"{clearing['clears']} clears by clear_refs held the target's mmap lock for "
         f"{clearing['longest_clear_us'] / 1000:.1f} ms at most\n")
     of = f" of {summary['processes']} processes" if "processes" in summary else ""
+    if summary.get("not_known_yet"):
+        together += f"{not_known_yet(summary['not_known_yet'], summary['not_known_yet_bytes'])}: the budget allowed no more\n"
     return (f"{summary['snapshots']} snapshots{of} in {summary['duration_s']:.1f} s to {recorder.path} "
             f"({format_size(recorder.size_bytes)}); cost {summary['cpu_percent']:.2f} % of a CPU, "
             f"and the target {summary['target_tax_percent']:.2f} %{lost}\n{together}"

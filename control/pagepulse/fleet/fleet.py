@@ -12,7 +12,6 @@ import gc
 import heapq
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol
@@ -20,6 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from pagepulse.errors import PagepulseError, TargetGone
+from pagepulse.fleet.backlog import Backlog, Unknown
+from pagepulse.fleet.glances import Glances
 from pagepulse.fleet.member import Member
 from pagepulse.fleet.roster import Roster
 from pagepulse.kernel.lock import TargetLock
@@ -33,15 +34,12 @@ from pagepulse.model.snapshot import Snapshot
 from pagepulse.monitor import Monitor, MonitorOptions, Totals
 from pagepulse.policy.shares import SharedBudget, intervals_ns
 
-_QUIET_NS = 20_000_000  # events are taken this seldom: a storm of forks must not wake us for each
+_QUIET_NS = 30_000_000  # events are taken this seldom: a storm of forks must not wake us for each
 _SETTLE_NS = 500_000_000  # how often money is counted and shared out again
-_GLANCE_SHARE, _GLANCE_AT_LEAST_NS, _GLANCE_USUAL_NS = 0.25, 2_000_000_000, 130_000.0
 _DELAYS_EVERY_NS = 10_000_000_000
 _PRESSURE_EVERY_NS = 10_000_000_000
-_FIRST_VISIT_NS = 5_000_000.0  # booked in advance: getting to know a small process
-_ASLEEP_NS = 5_000_000_000  # until it is looked up whether who slept still does: glances find sooner who woke,
-_TOGETHER_NS = 500_000_000  # and for many at once, for each waking of ours costs more than the question
-_OPEN_AGAIN_NS = 50_000_000
+_FIRST_VISIT_NS, _SMOOTHING = 4_000_000.0, 0.2  # booked in advance: getting to know a process; then what it has cost
+_OPEN_AT_ONCE, _OPEN_NS = 2, 20_000_000  # so that those that are known are visited meanwhile
 _FOREVER_NS = 1 << 62
 
 
@@ -90,11 +88,13 @@ class Fleet:
         self._options = replace(options, pinned=False)
         self.prices = calibrate(reader)
         self._shared = SharedBudget(options.budget)
+        self._backlog = Backlog(roster.rss_bytes)
+        self._backlog_told = Unknown()
+        self._open_due_ns, self._first_visit_ns = 0, _FIRST_VISIT_NS
         self._members: dict[int, Member] = {}
         self._queue: list[tuple[int, int, Member]] = []
         self._number = itertools.count()
-        self._round: deque[Member] = deque()
-        self._glance_due_ns = self._glance_cost_ns = 0.0
+        self._glances = Glances(options.budget, clock)
         self._quiet_until_ns = 0
         self._settled_ns, self._settled_cpu_ns = time.monotonic_ns(), self._cpu_ns()
         self._visits_ns = self._taxes_ns = 0.0
@@ -106,12 +106,18 @@ class Fleet:
         self.refused: dict[int, str] = {}
         """Processes that cannot be watched, and why."""
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
-        """Told of `watched`, `ended`, `exec`, `clear` and `refused`, each with a `pid`; of a cgroup's `pressure`."""
+        """Told of `watched`, `ended`, `exec`, `clear` and `refused`, each with a `pid`; of a cgroup's `pressure`; of
+        the `backlog` of those not known yet."""
 
     @property
     def monitors(self) -> Mapping[int, Monitor]:
         """The watched processes by pid: to apply schemes to them."""
         return {pid: member.monitor for pid, member in self._members.items()}
+
+    @property
+    def unknown(self) -> Unknown:
+        """What belongs to the fleet and is not known yet: the budget lets no more be known at once."""
+        return self._backlog.unknown
 
     def start(self, pid: int) -> None:
         """Watch this process, too."""
@@ -120,6 +126,7 @@ class Fleet:
     def stop(self, pid: int) -> None:
         """Watch this process no more."""
         self.roster.forget(pid)
+        self._backlog.forget(pid)
         self._drop(pid)
 
     def clearing(self) -> dict[str, Any]:
@@ -134,7 +141,8 @@ class Fleet:
     def summary(self) -> dict[str, Any]:
         """What a whole run came to: that of `totals`, and how many processes there were."""
         return {**self.totals.summary(), "processes": self.opened, "refused_processes": len(self.refused),
-                "not_watched": self.roster.waiting}
+                "not_watched": self.roster.waiting, "not_known_yet": self.unknown.processes,
+                "not_known_yet_bytes": self.unknown.rss_bytes}
 
     def pause(self) -> None:
         """Visit nobody until `resume`; forks and exits are followed all the same."""
@@ -180,11 +188,15 @@ class Fleet:
         """
         if now_ns >= self._quiet_until_ns:
             self._call_roll(now_ns)
+        if self._backlog and now_ns >= self._open_due_ns:
+            self._open_some(now_ns)
         if now_ns - self._settled_ns >= _SETTLE_NS:
             self._settle(now_ns)
         member = self._next(now_ns)
         if member is None:
-            self._glance(now_ns)
+            if now_ns >= self._glances.due_ns and not self._is_paused:
+                for woken, due_ns in self._glances.look(now_ns, may_hurry=not self._shared.is_in_debt):
+                    self._at(woken, due_ns)
             return None
         return self._visit(member)
 
@@ -192,25 +204,38 @@ class Fleet:
         """When `step` is to be called again, whatever happens until then."""
         is_deaf = time.monotonic_ns() < self._quiet_until_ns
         due_ns = min(self._quiet_until_ns if is_deaf else self.roster.due_ns(), self._settled_ns + 4 * _SETTLE_NS)
+        if self._backlog:
+            due_ns = min(due_ns, self._open_due_ns)
         if self._members and not self._is_paused:
-            due_ns = min(due_ns, self._queue[0][0], int(self._glance_due_ns))
+            due_ns = min(due_ns, self._queue[0][0], self._glances.due_ns)
         return due_ns
 
     # --- who is watched --------------------------------------------------------------------------------------------
 
     def _call_roll(self, now_ns: int) -> None:
-        self._quiet_until_ns = now_ns + _QUIET_NS
         left, newcomers = self.roster.call(now_ns)
+        self._quiet_until_ns = now_ns + _QUIET_NS if self.roster.heard else 0
         for pid in left:
             self.refused.pop(pid, None)
+            self._backlog.forget(pid)
             self._drop(pid)
-        for pid in newcomers:
-            if pid in self._members or pid in self.refused:
-                continue
-            if self._shared.may_open:
-                self._open(pid)
+        if newcomers:
+            there = self._members.keys() | self.refused.keys()
+            self._backlog.add([pid for pid in newcomers if pid not in there], self.roster.newborn)
+            self._open_due_ns = now_ns
+
+    def _open_some(self, now_ns: int) -> None:
+        """Get to know the next ones, as far as the budget allows by now."""
+        for _ in range(_OPEN_AT_ONCE):
+            pid = self._backlog.take(self._shared)
+            if pid is None:  # after the next settling of accounts there is more to spend
+                self._open_due_ns = max(self._settled_ns + _SETTLE_NS, now_ns + _OPEN_NS)
+                return
+            if self.roster.rss_bytes(pid) is None:
+                self.roster.forget(pid)
             else:
-                self.roster.postpone(pid, now_ns + _OPEN_AGAIN_NS)
+                self._open(pid)
+        self._open_due_ns = now_ns + _OPEN_NS
 
     def _open(self, pid: int) -> None:
         before_ns = self._cpu_ns()
@@ -225,9 +250,9 @@ class Fleet:
         member.interval_ns = self._options.aggregation_ns
         member.monitor.on_event = self._pass_on
         self._members[pid] = member
-        self._round.append(member)
+        self._glances.add(member)
         self.opened += 1
-        self._shared.opened(self._cpu_ns() - before_ns + _FIRST_VISIT_NS)
+        self._shared.opened(self._cpu_ns() - before_ns + self._first_visit_ns)
         self.on_event("watched", {"pid": pid, "name": member.process.name})
         self._at(member, time.monotonic_ns())
 
@@ -278,9 +303,8 @@ class Fleet:
         before_ns, now_ns = self._cpu_ns(), time.monotonic_ns()
         snapshot = None
         try:
-            if member.steps is not None and member.may_wait(now_ns):
-                wait_ns = max(member.interval_ns, _ASLEEP_NS)
-                self._at(member, (now_ns + wait_ns) // _TOGETHER_NS * _TOGETHER_NS)
+            if member.steps is not None and (until_ns := member.asleep_until_ns(now_ns)) > now_ns:
+                self._at(member, until_ns)
                 return None
             due_ns = next(member.steps or member.begin(now_ns))
         except StopIteration as over:
@@ -302,6 +326,10 @@ class Fleet:
     def _finished(self, member: Member, seen: Snapshot) -> Snapshot:
         snapshot = member.monitor.account(seen, member.spent_ns)
         member.finished(snapshot)
+        if member.seen == 1:
+            cost_ns = snapshot.cost.cpu_ns + snapshot.cost.tax_ns
+            self._shared.opened(cost_ns - self._first_visit_ns)
+            self._first_visit_ns += _SMOOTHING * (cost_ns - self._first_visit_ns)
         if self._delays is not None and snapshot.end_ns >= member.delays_due_ns:
             member.delays_due_ns = snapshot.end_ns + _DELAYS_EVERY_NS
             member.delays = self._delays.of(snapshot.pid)
@@ -322,33 +350,6 @@ class Fleet:
                 if snapshot is not None:
                     yield snapshot
 
-    def _glance(self, now_ns: int) -> None:
-        """Look at a few of those whose next visit is far away; visit those that woke."""
-        if now_ns < self._glance_due_ns or self._is_paused or not self._round:
-            return
-        cost_ns = self._glance_cost_ns or _GLANCE_USUAL_NS
-        period_ns = max(len(self._round) * cost_ns / (_GLANCE_SHARE * self._shared.share), _GLANCE_AT_LEAST_NS)
-        count = max(len(self._round) // 16, 1)
-        self._glance_due_ns = now_ns + period_ns * count / len(self._round)
-        before_ns, looked = self._cpu_ns(), 0
-        for _ in range(count):
-            member = self._round.popleft()
-            if not member.is_open:
-                continue
-            self._round.append(member)
-            if member.due_ns - now_ns > period_ns:
-                looked += 1
-                self._wake_if_needed(member, now_ns)
-        if looked:
-            self._glance_cost_ns = (self._cpu_ns() - before_ns) / looked
-
-    def _wake_if_needed(self, member: Member, now_ns: int) -> None:
-        try:
-            if member.has_woken() and not self._shared.is_in_debt:
-                self._at(member, now_ns)
-        except TargetGone:
-            self._at(member, now_ns)  # its next step finds out what became of it
-
     # --- what it costs ---------------------------------------------------------------------------------------------
 
     def _settle(self, now_ns: int) -> None:
@@ -359,7 +360,8 @@ class Fleet:
         self._settled_ns, self._settled_cpu_ns = now_ns, now_cpu_ns
         self._visits_ns = self._taxes_ns = 0.0
         self._tell_pressure(now_ns)
-        members = list(self._members.values())
+        self._tell_backlog()
+        members = [member for member in self._members.values() if not member.is_asleep]
         if not members:
             return
         chosen = intervals_ns(np.array([member.cost_ns for member in members]),
@@ -371,6 +373,12 @@ class Fleet:
             member.interval_ns = interval_ns
             if member.steps is not None and member.due_ns > member.begun_ns + 2 * interval_ns:
                 self._at(member, max(now_ns, member.begun_ns + interval_ns))
+
+    def _tell_backlog(self) -> None:
+        self._shared.is_opening = len(self._backlog) > 0
+        if self._backlog_told != (unknown := self._backlog.unknown):
+            self._backlog_told = unknown
+            self.on_event("backlog", asdict(unknown))
 
     def _tell_pressure(self, now_ns: int) -> None:
         if self.roster.cgroup is None or now_ns < self._pressure_due_ns:

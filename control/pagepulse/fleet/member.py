@@ -17,7 +17,8 @@ _SMOOTHING = 0.3
 _LEAST_WEIGHT_BYTES, _IDLE_WEIGHT = 256 << 10, 0.02
 _GLANCE_WINDOWS = 256
 _KNOWN = 0.05  # at most this share of it is unknown
-_ASLEEP_MOST_NS = 60_000_000_000  # who sleeps is still visited so often: reclaim may have taken something
+_ASLEEP_LEAST_NS, _ASLEEP_MOST_NS = 60_000_000_000, 600_000_000_000  # till a sleeper is visited: reclaim may have come
+_GOLDEN = 0.618034  # its multiples spread evenly, modulo 1: those that began together shall not be visited together
 _WOKEN_BYTES, _WOKEN_SHARE = 1 << 20, 0.05  # what is worth a visit out of turn
 
 
@@ -41,6 +42,9 @@ class Member:
     weight_bytes: float = _LEAST_WEIGHT_BYTES
     """What may change in it."""
     rss_bytes: int = 0
+    awake_ns: int = 0
+    """When it was last known to be awake."""
+    is_asleep: bool = False
     clock_at_visit_ns: int = -1
     """Its CPU time then: while that stands still, it touches nothing."""
     clock_at_glance_ns: int = -1
@@ -71,15 +75,34 @@ class Member:
         self.weight_bytes = (_LEAST_WEIGHT_BYTES + _IDLE_WEIGHT * snapshot.rss_bytes + snapshot.wss_bytes
                              + snapshot.unknown_bytes)
 
-    def may_wait(self, now_ns: int) -> bool:
-        """Whether its interval may go on for longer: it is known, and had no CPU time since the last visit.
+    def asleep_until_ns(self, now_ns: int) -> int:
+        """When to go on with the interval of one that sleeps: it is known, and had no CPU time since the last visit.
+
+        It touches nothing, so its interval goes on for longer the longer it has slept. Who is awake: 0.
 
         Raises:
             TargetGone: It has exited.
         """
         before_ns, self.clock_at_visit_ns = self.clock_at_visit_ns, self.process.cpu_clock_ns()
-        is_known = self.seen > 1 and self.unknown_bytes <= _KNOWN * self.rss_bytes
-        return is_known and before_ns == self.clock_at_visit_ns and now_ns - self.begun_ns < _ASLEEP_MOST_NS
+        if before_ns != self.clock_at_visit_ns or self.unknown_bytes > _KNOWN * self.rss_bytes or not self.seen:
+            self.awake_ns, self.is_asleep = now_ns, False
+            return 0
+        patience_ns = min(max(self.begun_ns - self.awake_ns, _ASLEEP_LEAST_NS), _ASLEEP_MOST_NS)
+        until_ns = self.begun_ns + int(patience_ns * (1 + self.process.pid * _GOLDEN % 1))
+        self.is_asleep = until_ns > now_ns
+        return until_ns
+
+    def has_run(self) -> bool:
+        """Whether it had CPU time since this was last asked; if so, it is awake.
+
+        Raises:
+            TargetGone: It has exited.
+        """
+        before_ns, self.clock_at_glance_ns = self.clock_at_glance_ns, self.process.cpu_clock_ns()
+        if before_ns == self.clock_at_glance_ns:
+            return False
+        self.is_asleep = False
+        return True
 
     def has_woken(self) -> bool:
         """A quick look between two visits: whether much was touched that slept, or much is new.
@@ -88,9 +111,7 @@ class Member:
             TargetGone: It exited or became another program.
         """
         grown_bytes = abs(self.process.rss_bytes() - self.rss_bytes)
-        before_ns, self.clock_at_glance_ns = self.clock_at_glance_ns, self.process.cpu_clock_ns()
-        slept = before_ns == self.clock_at_glance_ns
-        woken_bytes = 0 if slept else self.monitor.glance(_GLANCE_WINDOWS) * PAGE
+        woken_bytes = self.monitor.glance(_GLANCE_WINDOWS) * PAGE
         return max(woken_bytes, grown_bytes) > max(_WOKEN_BYTES, _WOKEN_SHARE * self.rss_bytes)
 
     def close(self) -> None:

@@ -36,7 +36,12 @@ class Roster:
         self._known: set[int] = set()
         self._waiting: dict[int, tuple[int, int]] = {}  # pid -> when to look at it, and how long to wait after that
         self._left: set[int] = set()
-        self._scan_due_ns = 0
+        self._births: set[int] = set()
+        self._scan_due_ns = self._due_ns = 0
+        self.heard = False
+        """Whether the last call had forks or exits to take in: more of them are likely to come."""
+        self.newborn: set[int] = set()
+        """Of those that the last call offered: whose birth was heard of."""
         self._events: ProcessEvents | None = None
         self.deaf: Unsupported | None = None
         """Why forks and exits cannot be heard: new processes are then found at the next look only."""
@@ -69,42 +74,53 @@ class Roster:
         """Processes that belong to it and are too young or too small to be watched."""
         return len(self._waiting)
 
+    def rss_bytes(self, pid: int) -> int | None:
+        """How much memory this process has; None: it has exited."""
+        return self._census.rss_bytes(pid)
+
     def add(self, pid: int) -> None:
         """Name one more process."""
         self._named.add(pid)
-        self._scan_due_ns = 0
+        self._scan_due_ns = self._due_ns = 0
 
     def forget(self, pid: int) -> None:
         """This process has ended; another one with its number would be another one."""
         self._named.discard(pid)
         self._known.discard(pid)
         self._waiting.pop(pid, None)
+        self._births.discard(pid)
 
     def call(self, now_ns: int) -> tuple[set[int], list[int]]:
         """Take in what happened.
 
         Returns:
-            Who left since the last call, and who should be watched from now on. Who of the latter cannot be watched
-            yet is to be handed to `postpone`.
+            Who left since the last call, and who should be watched from now on.
         """
-        if self._events is not None:
-            lost = self._events.lost
-            for event in self._events.drain():
-                self._take(event)
-            if self._events.lost != lost:
-                self._scan_due_ns = 0
+        self.newborn = set()
+        self._hear()
+        if not self.heard and now_ns < self._due_ns:
+            return set(), []
         if now_ns >= self._scan_due_ns:
             self._scan(now_ns)
         left, self._left = self._left, set()
-        return left, self._ripe(now_ns)
+        ripe = self._ripe(now_ns)
+        self._due_ns = min([self._scan_due_ns, *(at_ns for at_ns, _ in self._waiting.values())])
+        return left, ripe
+
+    def _hear(self) -> None:
+        self.heard = False
+        if self._events is None:
+            return
+        lost, happened = self._events.lost, self._events.drain()
+        for event in happened:
+            self._take(event)
+        if self._events.lost != lost:
+            self._scan_due_ns = 0
+        self.heard = bool(happened) or self._events.lost != lost
 
     def due_ns(self) -> int:
         """When to call again, whatever happens until then."""
-        return min([self._scan_due_ns, *(at_ns for at_ns, _ in self._waiting.values())])
-
-    def postpone(self, pid: int, until_ns: int) -> None:
-        """Offer this process again, later."""
-        self._waiting[pid] = (until_ns, _ASK_AGAIN_NS)
+        return self._due_ns
 
     def close(self) -> None:
         """Listen no more."""
@@ -119,6 +135,7 @@ class Roster:
         elif self.selection.is_wide or event.parent in self._known:
             self._known.add(event.pid)
             self._waiting[event.pid] = (event.at_ns + RIPE_NS, _ASK_AGAIN_NS)
+            self._births.add(event.pid)
 
     def _scan(self, now_ns: int) -> None:
         """Compare with /proc: at the start, where events were lost or are not to be had, and where processes move."""
@@ -146,8 +163,12 @@ class Roster:
         for pid in [pid for pid, (at_ns, _) in self._waiting.items() if at_ns <= now_ns]:
             _, pause_ns = self._waiting.pop(pid)
             accepted = self.selection.accepts(pid, self._census)
+            is_newborn = pid in self._births
+            self._births.discard(pid)
             if accepted:
                 ripe.append(pid)
+                if is_newborn:
+                    self.newborn.add(pid)
             elif accepted is None:
                 self._waiting[pid] = (now_ns + pause_ns, min(2 * pause_ns, _ASK_AGAIN_MOST_NS))
         return ripe

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 _USE = 0.85  # of the budget, so that a bad second stays inside
-_FREE_AT_LEAST = 0.4  # of the budget, whatever is owed
+_FREE_AT_LEAST = 0.25  # of the budget, whatever is owed
 _REPAY_NS, _REPAY_START_NS = 10_000_000_000, 120_000_000_000
 _START_NS = 10_000_000_000  # for so long, getting to know targets comes first
-_START_SHARE, _OPEN_SHARE = 0.2, 0.4  # of a CPU, for that; and later, of the budget
-_BURST_NS = 300_000_000.0  # of CPU that new targets may take at once
+_OPEN_SHARE = 0.5  # of the budget, for getting to know more of them
+_BURST_NS = 300_000_000.0  # of CPU for that at once: as much as one large target may take at its start
+_RESERVE_NS = 100_000_000.0  # and beyond, for those that are born meanwhile
 _LONGEST_NS = 120_000_000_000
 
 Floats = npt.NDArray[np.float64]
@@ -62,10 +63,12 @@ class SharedBudget:
 
     def __init__(self, share: float) -> None:
         self.share = share
+        self.is_opening = False
+        """Targets wait to be known: visits leave them their share of the budget."""
         self._age_ns = 0
         self._debt_ns = self._start_debt_ns = 0.0
         self._other = 0.0
-        self._burst_ns = _BURST_NS
+        self._purse_ns = _BURST_NS + _RESERVE_NS
 
     def spent(self, duration_ns: int, visits_ns: float, other_ns: float) -> None:
         """Book a stretch of time.
@@ -83,14 +86,14 @@ class SharedBudget:
             weight = min(duration_ns / _REPAY_NS, 1.0)
             self._other += weight * (other_ns / duration_ns - self._other)
             self._start_debt_ns *= 1 - min(duration_ns / _REPAY_START_NS, 1.0)
-        gained = _START_SHARE if self._age_ns <= _START_NS else _OPEN_SHARE * self.share
-        self._burst_ns = min(self._burst_ns + gained * duration_ns, _BURST_NS)
+        self._purse_ns = min(self._purse_ns + _OPEN_SHARE * self.share * duration_ns, _BURST_NS + _RESERVE_NS)
 
     @property
     def free(self) -> float:
         """Share of one CPU that visits may take now."""
         owed = self._debt_ns / _REPAY_NS + self._start_debt_ns / _REPAY_START_NS
-        return max(_USE * self.share - self._other - owed, _FREE_AT_LEAST * self.share)
+        opening = _OPEN_SHARE * self.share if self.is_opening else self._other
+        return max(_USE * self.share - opening - owed, _FREE_AT_LEAST * self.share)
 
     @property
     def is_in_debt(self) -> bool:
@@ -99,9 +102,14 @@ class SharedBudget:
 
     @property
     def may_open(self) -> bool:
-        """Whether another target may be opened now."""
-        return self._burst_ns > 0
+        """Whether another target that was there already may be opened now."""
+        return self._purse_ns > _RESERVE_NS
+
+    @property
+    def may_open_newborn(self) -> bool:
+        """Whether a target may be opened that has just been born."""
+        return self._purse_ns > 0
 
     def opened(self, cost_ns: float) -> None:
-        """Book what getting to know a target took."""
-        self._burst_ns -= cost_ns
+        """Book what getting to know a target takes."""
+        self._purse_ns -= cost_ns

@@ -36,6 +36,12 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
+def not_known_yet(processes: int, size_bytes: int) -> str:
+    """`3 processes of 60 MiB are not known yet`."""
+    are = "is" if processes == 1 else "are"
+    return f"{processes:,} {'process' if processes == 1 else 'processes'} of {format_size(size_bytes)} {are} not known yet"
+
+
 def wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
     """Sentences, broken so that they fit the terminal."""
     for line in lines:

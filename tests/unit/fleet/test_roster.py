@@ -227,3 +227,27 @@ def test_a_control_group_that_vanishes_leaves_nobody(proc, events, tmp_path_fact
     (group / "cgroup.procs").unlink()
     group.rmdir()
     assert roster.call(2 * SECOND)[0] == {10}
+
+
+def test_births_that_were_heard_of_are_told_from_what_was_there(proc, events):
+    proc.start(10)
+    roster = roster_of(proc, pids=frozenset({10}), children=True)
+    roster.call(0)
+    assert (roster.heard, roster.newborn) == (False, set())
+    proc.start(11, 10)
+    events.fork(SECOND, 10, 11)
+    roster.call(SECOND)
+    assert roster.heard
+    roster.call(SECOND + RIPE_NS)
+    assert (roster.heard, roster.newborn) == (False, {11})
+
+
+def test_where_nothing_was_heard_and_nothing_is_due_nobody_is_looked_for(proc, events):
+    proc.start(10)
+    roster = roster_of(proc, pids=frozenset({10}), children=True)
+    roster.call(0)
+    for path in (proc.root / "10").iterdir():
+        path.unlink()
+    (proc.root / "10").rmdir()
+    proc.root.rmdir()  # to look would fail
+    assert roster.call(SECOND) == (set(), [])

@@ -74,16 +74,26 @@ def test_visits_get_what_events_and_new_targets_leave():
     assert busy.free < quiet.free
 
 
-def test_a_burst_of_new_targets_is_taken_at_once_and_a_flood_of_them_is_not():
+def test_while_targets_wait_to_be_known_visits_leave_them_their_share():
     budget = SharedBudget(0.01)
-    for _ in range(12):
-        budget.spent(1_000_000_000, 5e6, 0)
+    budget.spent(1_000_000_000, 5e6, 0)
+    before = budget.free
+    budget.is_opening = True
+    assert 0.002 < budget.free < 0.5 * before
+
+
+def test_new_targets_take_a_burst_at_once_and_those_just_born_a_little_more():
+    budget = SharedBudget(0.01)
     taken = 0
     while budget.may_open:
         budget.opened(6e6)
         taken += 1
     assert taken == 50
+    assert budget.may_open_newborn
+    while budget.may_open_newborn:
+        budget.opened(6e6)
+        taken += 1
+    assert taken == 67
     budget.spent(1_000_000_000, 5e6, 0)
-    assert budget.may_open
-    budget.opened(6e6)
+    assert budget.may_open_newborn
     assert not budget.may_open
