@@ -107,7 +107,8 @@ def _in_words(summary: dict[str, Any], recorder: Recorder) -> str:
         f"{clearing['longest_clear_us'] / 1000:.1f} ms at most\n")
     of = f" of {summary['processes']} processes" if "processes" in summary else ""
     if summary.get("not_known_yet"):
-        together += f"{not_known_yet(summary['not_known_yet'], summary['not_known_yet_bytes'])}: the budget allowed no more\n"
+        left = not_known_yet(summary["not_known_yet"], summary["not_known_yet_bytes"])
+        together += f"{left}: the budget allowed no more\n"
     return (f"{summary['snapshots']} snapshots{of} in {summary['duration_s']:.1f} s to {recorder.path} "
             f"({format_size(recorder.size_bytes)}); cost {summary['cpu_percent']:.2f} % of a CPU, "
             f"and the target {summary['target_tax_percent']:.2f} %{lost}\n{together}"

@@ -38,8 +38,8 @@ def counted(count: int, thing: str) -> str:
 
 def not_known_yet(processes: int, size_bytes: int) -> str:
     """`3 processes of 60 MiB are not known yet`."""
-    are = "is" if processes == 1 else "are"
-    return f"{processes:,} {'process' if processes == 1 else 'processes'} of {format_size(size_bytes)} {are} not known yet"
+    subject, verb = ("process", "is") if processes == 1 else ("processes", "are")
+    return f"{processes:,} {subject} of {format_size(size_bytes)} {verb} not known yet"
 
 
 def wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
