@@ -195,7 +195,11 @@ def test_huge_pages_of_the_pool_are_neither_hot_nor_idle_but_told_to_be_uncleara
 
 
 def test_a_target_that_turns_its_address_space_over_all_the_time_is_watched(output, build):
-    """Maps, unmaps, splits huge pages, forks, and all the while 1009 pages are in use at one place."""
+    """Maps, unmaps, splits huge pages, forks, and all the while 1009 pages are in use at one place.
+
+    What a child shared when we would have cleared it cannot be known, and is said to be unclearable. There is nearly
+    always a child here: how many of the 1009 pages that takes depends on who ran when.
+    """
     with subprocess.Popen([build("churn")], stdout=subprocess.PIPE, text=True) as churn:
         hot = int(churn.stdout.readline())
         outcome = pagepulse("record", "--pid", str(churn.pid), "--duration", "6s", "--json", "-o", output)
@@ -204,7 +208,9 @@ def test_a_target_that_turns_its_address_space_over_all_the_time_is_watched(outp
     assert outcome.status == 0
     rows = snapshots(output)[-1].regions
     over_hot = rows[(rows["start"] < hot + 1009 * PAGE) & (rows["end"] > hot)]
-    assert over_hot["touched_bytes"].sum() >= 0.9 * 1009 * PAGE
+    unclearable = float(over_hot["unclearable_bytes"].sum())
+    assert unclearable <= 0.75 * 1009 * PAGE
+    assert float(over_hot["touched_bytes"].sum()) >= 0.9 * (1009 * PAGE - unclearable)
 
 
 def test_a_target_that_maps_64_tebibytes_is_watched(output):
