@@ -26,6 +26,7 @@ ALGORITHMS = ("pagepulse", "damon")
 
 _SECOND_NS = 1_000_000_000
 _MOST_STRETCHED = 128
+_START_NS = 10_000_000_000  # getting to know the program
 _SETTLED = 0.5  # accuracy is that of the last half of a run
 
 
@@ -51,6 +52,8 @@ class SimulationResult:
     recall: float | None
     wss_error_percent: float | None
     """Of the median snapshot in the last half."""
+    wss_error_after_change_percent: float | None
+    """Of each first snapshot that lies wholly after a change of what the program does: its median, without its sign."""
     cpu_percent: float
     """Of one CPU, over the whole run."""
     target_tax_percent: float
@@ -164,6 +167,8 @@ def _judge(memory: SimulatedMemory, run: Iterator[_Seen], duration_ns: int) -> S
     last_second: deque[_Seen] = deque()
     judged: list[tuple[int, Accuracy]] = []
     errors: list[float] = []
+    after_change: list[float] = []
+    has_changed = False
     spent: list[tuple[int, float]] = []
     count = regions = 0
     for seen in run:
@@ -172,6 +177,9 @@ def _judge(memory: SimulatedMemory, run: Iterator[_Seen], duration_ns: int) -> S
         spent.append((seen.end_ns, seen.spent_ns))
         if seen.end_ns > _SETTLED * duration_ns:
             errors += _wss_error(memory, seen)
+        changes, has_changed = has_changed, memory.changed(seen.start_ns, seen.end_ns)
+        if changes and not has_changed and seen.end_ns > _START_NS:
+            after_change += _wss_error(memory, seen)
         if seen.end_ns - last_second[0].start_ns >= _SECOND_NS:
             judged.append((seen.end_ns, _accuracy(memory, last_second)))
             last_second.clear()
@@ -181,6 +189,7 @@ def _judge(memory: SimulatedMemory, run: Iterator[_Seen], duration_ns: int) -> S
         precision=_mean([accuracy.precision for accuracy in late]),
         recall=_mean([accuracy.recall for accuracy in late]),
         wss_error_percent=100 * float(np.median(errors)) if errors else None,
+        wss_error_after_change_percent=100 * float(np.median(np.abs(after_change))) if after_change else None,
         cpu_percent=100 * memory.cpu_ns / memory.now_ns(), target_tax_percent=100 * memory.tax_ns / memory.now_ns(),
         busiest_10s_percent=busiest_percent(spent),
         seconds_to_recall_90=found, regions=regions, snapshots=count)

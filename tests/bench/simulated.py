@@ -34,13 +34,15 @@ NOTE = """\
 60 s each, {seeds} runs, mean (worst); budget {budget:.1f} % of one CPU; hot pages are touched 100 times a second. What
 was found hot: nr_accesses above 5, summed over 1 s (Telescope's measure), in the last 30 s. *CPU* is of the whole run,
 getting to know the program included; *tax* is the program's part; the busiest 10 s are those after the first 10, both
-together.
+together. *After a change* is the working set's error, without its sign, in the first whole snapshots after the program
+changed what it does: the median, in the worst run.
 
 DAMON here is a model of its algorithm with nothing in its way: no bit hides in a TLB, no lock is missed. It finds what
 is in one piece and touched often at any size: the failures that were published are those of many small spots, and of
 pages touched less often than the measure calls hot (tests/unit/simulate/test_damon.py)."""
-HEAD = ("| Program | Monitor | Precision | Recall | Working set, error | CPU, tax | Busiest 10 s | 90 % found after |\n"
-        "|---|---|---|---|---|---|---|---|")
+HEAD = ("| Program | Monitor | Precision | Recall | Working set, error | After a change "
+        "| CPU, tax | Busiest 10 s | 90 % found after |\n"
+        "|---|---|---|---|---|---|---|---|---|")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def row(case: Case, algorithm: str, results: Sequence[SimulationResult]) -> str:
     found = [result.seconds_to_recall_90 for result in results]
     after = f"{max(s for s in found if s is not None):.1f} s" if all(s is not None for s in found) else "never"
     cells = [str(case), algorithm, percent([result.precision for result in results]),
-             percent([result.recall for result in results]), error(results),
+             percent([result.recall for result in results]), error(results), after_change(results),
              f"{mean(results, 'cpu_percent'):.2f} %, {mean(results, 'target_tax_percent'):.2f} %",
              f"{max(result.busiest_10s_percent or 0 for result in results):.2f} %", after]
     return "| " + " | ".join(cells) + " |"
@@ -103,6 +105,12 @@ def error(results: Sequence[SimulationResult]) -> str:
     """Of the working set, the mean and the worst."""
     known = [result.wss_error_percent for result in results if result.wss_error_percent is not None]
     return f"{np.mean(known):+.1f} % ({max(known, key=abs):+.1f})" if known else "none"
+
+
+def after_change(results: Sequence[SimulationResult]) -> str:
+    """Of the working set in the first whole snapshots after changes, the worst run's."""
+    known = [result.wss_error_after_change_percent for result in results]
+    return "-" if None in known else f"{max(one for one in known if one is not None):.1f} %"
 
 
 def mean(results: Sequence[SimulationResult], column: str) -> float:

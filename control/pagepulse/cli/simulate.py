@@ -18,6 +18,7 @@ _LARGEST = 64 * _TIB
 _ABOUT = {"precision": "of what was called hot, the share that is",
           "recall": "of what is hot, the share that was found",
           "wss_error_percent": "of the working set, in the median snapshot",
+          "wss_error_after_change_percent": "in the first whole snapshot after the program changed, median",
           "cpu_percent": "of one CPU, our own, at the prices of clears and reads",
           "target_tax_percent": "of one CPU, the target's: flushes, and pages marked young again",
           "busiest_10s_percent": "of one CPU, both together, in the costliest 10 s after the first 10",

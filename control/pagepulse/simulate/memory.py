@@ -25,7 +25,7 @@ from pagepulse.model.memory import (
 )
 from pagepulse.simulate.area import ALL, Area, pack
 from pagepulse.simulate.clears import PARTLY, ClearMap, Runs, cleared_at, set_at
-from pagepulse.simulate.pattern import CHUNK_PAGES
+from pagepulse.simulate.pattern import CHUNK_PAGES, epochs
 from pagepulse.simulate.prices import CHEAP_AFTER, Prices, clear_ns
 from pagepulse.simulate.touches import Flags, Pages
 from pagepulse.simulate.truth import Truth, expected_touched, truth_of
@@ -85,6 +85,10 @@ class SimulatedMemory:
     def truth(self, from_ns: int, to_ns: int) -> Truth:
         """What the program touches in [from_ns, to_ns): `truth_of` its areas."""
         return truth_of(self.areas, from_ns, to_ns)
+
+    def changed(self, from_ns: int, to_ns: int) -> bool:
+        """Whether the program did in [from_ns, to_ns) first one thing, then another."""
+        return any(len(list(epochs(area.pattern, from_ns, to_ns))) > 1 for area in self.areas)
 
     def populated(self, spans: Addresses) -> Addresses:
         """Addresses of the chunks (2 MiB, aligned) that are populated, in these ranges: shape (m,), sorted."""

@@ -69,6 +69,17 @@ def test_what_is_hot_is_found_whatever_the_memory_is_like(pattern):
     assert min(result.precision, result.recall) >= 0.95
 
 
+@pytest.mark.parametrize("pattern", ["phases", "moving"])
+def test_the_working_set_is_right_one_interval_after_it_changed(pattern):
+    options = SimulationOptions(duration_ns=45 * SECOND)
+    result = simulate(Scenario(GIB, 128 * MIB, pattern, seed=1), options, "pagepulse")
+    assert result.wss_error_after_change_percent <= 10
+
+
+def test_a_program_that_never_changes_has_no_working_set_after_a_change():
+    assert simulate(Scenario(GIB, 128 * MIB), SHORT, "pagepulse").wss_error_after_change_percent is None
+
+
 def test_the_cost_stays_in_the_budget_once_the_target_is_known():
     for size in (64 * MIB, GIB, 16 * GIB):
         result = simulate(Scenario(size, 32 * MIB, seed=1), SimulationOptions(duration_ns=60 * SECOND), "pagepulse")
