@@ -37,6 +37,16 @@ class RefaultGuard(Guard):
         return self
 
 
+class TrialGuard(Guard):
+    """Lets a scheme begin small: at most as much is on trial as stayed away before, so the harm is seen while small."""
+
+    interval_ns: Interval = Field(default=5 * _SECOND_NS, alias="interval", description=(
+        "What was evicted is on trial for this long. Default: 5 s."))
+    first: Share = Field(default=0.125, description="Of the resident memory, to begin with. Default: 12.5%.")
+    least_bytes: Size = Field(default=32 * _MIB, alias="least", description=(
+        "So much may be on trial in any case. Default: 32 MiB."))
+
+
 class PsiGuard(Guard):
     """Watches the time for which programs wait for memory."""
 
@@ -70,6 +80,7 @@ class Guards(SchemeObject):
     """What keeps a scheme from doing harm; each has a switch, `enabled`."""
 
     refault: RefaultGuard = RefaultGuard()
+    trial: TrialGuard = TrialGuard()
     psi: PsiGuard = PsiGuard()
     swap: SwapGuard = SwapGuard()
     rss_floor: RssFloorGuard = RssFloorGuard()

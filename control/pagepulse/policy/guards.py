@@ -13,7 +13,8 @@ from typing import Literal
 from pagepulse.model.system import Evictions, SystemFacts
 from pagepulse.policy.fields import Action, exact_share, exact_size
 from pagepulse.policy.guard_settings import Guards, RefaultGuard
-from pagepulse.units import format_share, format_size
+from pagepulse.policy.trial import Seen, allowed_bytes, remembered
+from pagepulse.units import format_share, format_size, format_time_ns
 
 STEP_NS = 1_000_000_000
 """How often guards look."""
@@ -63,6 +64,8 @@ class GuardState:
     """What the refault guard leaves of the quota."""
     stopped_ns: int | None = None
     """When the refault guard stopped the scheme."""
+    trial: tuple[Seen, ...] = ()
+    """What the trial guard remembers."""
 
     @property
     def limit_bytes(self) -> int | None:
@@ -110,9 +113,10 @@ def guarded(guards: Guards, action: Action, quota_bytes: int | None, state: Guar
         return GuardState(verdicts=(psi,), moments=(moment,))
     moments = _window(guards.refault, state, moment)
     refault, share, stopped_ns = _refault(guards.refault, quota_bytes, state, moments)
-    verdicts = (refault, psi, _swap(guards, before, moment), _floor(guards, moment.rss_bytes),
-                _step(guards, moment.rss_bytes))
-    return GuardState(verdicts, moments, share, stopped_ns)
+    seen = remembered(guards.trial, state.trial, (moment.facts.now_ns, moment.evictions))
+    verdicts = (refault, _trial(guards, seen, moment), psi, _swap(guards, before, moment),
+                _floor(guards, moment.rss_bytes), _step(guards, moment.rss_bytes))
+    return GuardState(verdicts, moments, share, stopped_ns, seen)
 
 
 def _window(settings: RefaultGuard, state: GuardState, moment: Moment) -> tuple[Moment, ...]:
@@ -154,6 +158,19 @@ def _came_back(first: Evictions, last: Evictions) -> float:
 
 def _reason(guard: str, state: GuardState) -> str:
     return next((verdict.reason for verdict in state.verdicts if verdict.guard == guard), "")
+
+
+def _trial(guards: Guards, seen: tuple[Seen, ...], moment: Moment) -> Verdict:
+    settings = guards.trial
+    if not settings.enabled:
+        return Verdict("trial", "off")
+    left = allowed_bytes(settings, seen, moment.rss_bytes)
+    if left == 0:
+        return Verdict("trial", "stops", 0, "what went is on trial: more may go when it stayed away for "
+                                            f"{format_time_ns(settings.interval_ns)}")
+    if left < moment.rss_bytes:
+        return Verdict("trial", "limits", left, f"{format_size(left)} may go on trial")
+    return Verdict("trial", "open", left)
 
 
 def _psi(guards: Guards, moment: Moment) -> Verdict:

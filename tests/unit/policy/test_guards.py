@@ -47,10 +47,11 @@ def test_guards_that_are_off_say_nothing():
     assert (state.limit_bytes, state.stops) == (None, "")
 
 
-def test_by_default_all_are_on_and_a_calm_target_gives_a_quarter_at_once():
+def test_by_default_all_are_on_and_a_calm_target_gives_an_eighth_to_begin_with():
     state = after(Guards(), moment(0), moment(1))
-    assert [one.stance for one in state.verdicts] == ["open"] * 5
-    assert state.limit_bytes == 256 * MIB
+    assert {one.guard: one.stance for one in state.verdicts} == dict.fromkeys(Guards.model_fields, "open") | {
+        "trial": "limits"}
+    assert state.limit_bytes == 128 * MIB
 
 
 def test_guards_look_once_a_second():
@@ -99,6 +100,49 @@ def test_what_came_back_before_the_window_is_forgotten():
     moments = [moment(0), moment(1, evicted=100 * MIB, returned=2 * MIB),
                *(moment(i, evicted=100 * MIB, returned=2 * MIB) for i in range(2, 60))]
     assert verdict(guards, *moments).stance == "open"
+
+
+# --- trials --------------------------------------------------------------------------------------------------------
+
+def test_a_scheme_doubles_trial_by_trial_what_has_stayed_away():
+    guards = only("trial", interval="5 s", first="10%")
+    state, evicted, gone_by_second = GuardState(), 0, []
+    for second in range(25):
+        state = guarded(guards, "pageout", QUOTA, state, moment(second, rss_bytes=1000 * MIB, evicted=evicted))
+        evicted += state.limit_bytes or 0
+        gone_by_second.append(evicted // MIB)
+    assert [gone_by_second[second] for second in (0, 5, 6, 11, 12, 18, 24)] == [100, 100, 200, 200, 400, 800, 1600]
+
+
+def test_what_came_back_lets_no_more_on_trial():
+    guards = only("trial", interval="2 s", first="10%")
+    seen = [moment(0), moment(1, evicted=100 * MIB), moment(2, evicted=100 * MIB),
+            moment(3, evicted=100 * MIB, returned=100 * MIB)]
+    assert verdict(guards, *seen).limit_bytes == round(0.1 * 1024 * MIB)
+    assert verdict(guards, *seen[:-1]).stance == "limits"
+    assert verdict(guards, *seen[:-1]).limit_bytes == round(0.1 * 1024 * MIB) - 100 * MIB
+
+
+def test_a_full_trial_stops_a_scheme_and_says_for_how_long():
+    said = verdict(only("trial", first="10%", least="4 KiB"), moment(0), moment(1, rss_bytes=10 * MIB, evicted=MIB))
+    assert (said.stance, said.reason) == ("stops", "what went is on trial: more may go when it stayed away for 5 s")
+
+
+def test_a_small_target_gives_the_least_at_once():
+    assert verdict(only("trial", least="8 MiB"), moment(rss_bytes=10 * MIB)).limit_bytes == 8 * MIB
+
+
+@given(st.lists(st.tuples(st.floats(0.2, 3), st.floats(0, 1), st.floats(0, 0.2)), min_size=1, max_size=60))
+def test_no_more_is_ever_on_trial_than_stayed_away_or_the_first_step(steps):
+    guards, state, now, evicted, returned, past = only("trial", least="4 KiB"), GuardState(), 0.0, 0, 0, []
+    for pause, used, back in steps:
+        now += pause
+        returned += int(back * (evicted - returned))
+        state = guarded(guards, "pageout", QUOTA, state, moment(now, evicted=evicted, returned=returned))
+        past.append((now, evicted))
+        evicted += int(used * (state.limit_bytes or 0))
+        passed = max((gone for at, gone in past if at <= now - 5), default=0)
+        assert evicted - passed <= max(passed - returned, 128 * MIB, past[-1][1] - passed)
 
 
 # --- the others ----------------------------------------------------------------------------------------------------
