@@ -105,7 +105,7 @@ class _Part:
     @property
     def evictions(self) -> Evictions:
         """What went of it, and came back."""
-        return Evictions(self.evicted_bytes, self.monitor.totals.returned_bytes)
+        return Evictions(self.evicted_bytes, self.monitor.returned_bytes)
 
 
 class Applier:
@@ -207,6 +207,7 @@ class Applier:
             readings = Readings(system_facts(), self.evictions, read_values(scheme.quotas.goals))
             progress.tuning = tuned(scheme, progress.tuning, readings)
         if scheme.acts and guard_due(progress.guards, now_ns):
+            part.monitor.look_for_returned()
             part.rss_bytes = target.rss_bytes()
             moment = Moment(system_facts(), sum(one.rss_bytes for one in self._parts.values()), self.evictions)
             progress.guards = guarded(scheme.guards, scheme.action, scheme.limit_bytes, progress.guards, moment)
@@ -270,7 +271,7 @@ class Applier:
             if progress.scheme.action in TAKES_MEMORY:
                 part.evicted_bytes += effect.applied_bytes
             for applied in effect.applied:
-                monitor.engine.evicted(applied)
+                monitor.engine.evicted(applied, now_ns - candidate.min_idle_ns)
 
     def _act(self, scheme: Scheme, monitor: Monitor, candidate: Candidate, pages: PageState,
              limits: tuple[int, int | None]) -> list[Effect]:
@@ -320,7 +321,8 @@ def _pieces(candidate: Candidate) -> Iterator[tuple[int, int]]:
 def _pages(monitor: Monitor, start: int, end: int) -> PageState:
     engine: Engine = monitor.engine
     bits = monitor.target.read_pages(start, end)
-    return PageState(bits.start, bits.present, bits.young, bits.huge, engine.windows.idle_since_ns(start, end))
+    return PageState(bits.start, bits.present, bits.young, bits.huge, engine.windows.idle_since_ns(start, end),
+                     engine.windows.patience_of(start, end))
 
 
 def _as_result(scheme: Scheme, effect: Effect) -> SchemeResult:

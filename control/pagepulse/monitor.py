@@ -28,6 +28,7 @@ from pagepulse.policy.budget import Budget
 
 _EXIT_NS = 50_000_000  # how long a process may take from losing its memory to being dead
 _PATIENCE, _DOUBLINGS, _ASLEEP_FACTOR = 8, 4, 4  # of a target that sleeps: intervals before the next doubling, ...
+_LOOK_WINDOWS = 8192  # read at once to see what came back of what was paged out: 512 MiB, some 2 ms
 _UPDATE_SHARE = 0.3  # of the budget may go into looking for new mappings
 
 
@@ -304,6 +305,15 @@ class Monitor:
     def leave_out(self, spent_ns: int) -> None:
         """CPU time that was no monitoring (an action) does not count against the budget."""
         self._cpu_ns += spent_ns
+
+    @property
+    def returned_bytes(self) -> int:
+        """Paged out by us, and seen to have come back."""
+        return self.totals.returned_bytes + self.engine.work.pages_returned * PAGE
+
+    def look_for_returned(self) -> None:
+        """See what came back, as far as one look goes: a guard must not hear of it late."""
+        self.engine.look_for_returned(_LOOK_WINDOWS)
 
     def count_returned(self) -> int:
         """Bytes paged out by us that came back until now: looked up, not remembered."""

@@ -198,13 +198,13 @@ class Engine:
         chunks = addresses // np.uint64(CHUNK) * np.uint64(CHUNK)
         return len(among(chunks, self._placement.chunks)) < len(chunks)
 
-    def evicted(self, runs: Addresses) -> None:
-        """Pages were paged out: shape (n, 2), start and end. From now on their return is counted."""
-        self.windows.mark_evicted(runs)
+    def evicted(self, runs: Addresses, idle_since_ns: int) -> None:
+        """Pages, shape (n, 2), start and end, were paged out, idle since then: from now on their return is counted."""
+        self.windows.mark_evicted(runs, idle_since_ns)
 
-    def look_for_returned(self) -> None:
-        """Read every window from which something was paged out, for a last count of what came back."""
-        self._read(np.flatnonzero(self.windows.evicted != 0))
+    def look_for_returned(self, limit: int | None = None) -> None:
+        """See what came back in windows from which something was paged out: in so many, or in all."""
+        self._read(self.windows.with_evicted(limit))
 
     def take_work(self) -> Work:
         """What was done since this was last asked."""

@@ -41,9 +41,10 @@ NEVER_IDLE_NS = np.iinfo(np.int64).max
 ALL_PAGES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "refused": "u8", "huge": "?",
-          "evicted": "u8", "cleared_ns": "i8", "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "touches": "f8",
-          "exposure_ns": "f8", "bounded": "?"}
+          "evicted": "u8", "gone_since_ns": "i8", "patience_ns": "i8", "cleared_ns": "i8", "settled_ns": "i8",
+          "read_ns": "i8", "probed_ns": "i8", "touches": "f8", "exposure_ns": "f8", "bounded": "?"}
 
+_PATIENCE, _LONGEST_PATIENCE_NS = 2, 3_600_000_000_000
 _ASLEEP_ABOVE = 16  # touches that were to be expected: no luck explains that there was hardly one
 _EVIDENCE_NS = WINDOW_PAGES * 10_000_000_000.0  # evidence reaches back some ten seconds
 
@@ -94,6 +95,10 @@ class Windows:
     """The kernel will not clear them."""
     evicted: Masks
     """Paged out by us, and not resident again since."""
+    gone_since_ns: Counts
+    """Since when that had been idle."""
+    patience_ns: Counts
+    """How long pages that came back have to be idle until they may be paged out again; 0: none came back."""
     huge: npt.NDArray[np.bool_]
     cleared_ns: Counts
     settled_ns: Counts
@@ -171,6 +176,7 @@ class Windows:
         since_ns = self.read_ns[index]
         returned = self.evicted[index] & present
         self.evicted[index] &= ~returned
+        self._be_patient(index[returned != 0], read.taken_ns)
         self.present[index] = present
         self.settled[index] &= watched
         self.watched[index] = watched
@@ -182,6 +188,11 @@ class Windows:
             self._start_watching(index[some], fresh[some], read.taken_ns)
         self._refuse_unclearable(index)
         return Observation(index, before, woken, since_ns, young, returned, read.taken_ns, int(lost.sum()))
+
+    def _be_patient(self, index: Indices, now_ns: int) -> None:
+        """What is fetched back after some idle time will be so again: only twice that time shows that it is not."""
+        away_ns = now_ns - self.gone_since_ns[index]
+        self.patience_ns[index] = np.clip(_PATIENCE * away_ns, self.patience_ns[index], _LONGEST_PATIENCE_NS)
 
     def _start_watching(self, index: Indices, fresh: Masks, now_ns: int) -> None:
         """Watch pages that were just seen clear; keep the idle time of the older ones as well as two layers can."""
@@ -195,11 +206,12 @@ class Windows:
         self.known[index] |= fresh
         self.cleared_ns[index] = now_ns
 
-    def mark_evicted(self, runs: Addresses) -> None:
+    def mark_evicted(self, runs: Addresses, idle_since_ns: int) -> None:
         """Remember pages that were paged out, to see them return.
 
         Args:
             runs: Shape (n, 2): start and end of each run of pages, sorted.
+            idle_since_ns: They had been idle at least since then.
         """
         if not len(runs) or not len(self):
             return
@@ -209,7 +221,15 @@ class Windows:
         owner = np.searchsorted(self.first, pages, side="right") - 1
         inside = (owner >= 0) & (pages < self.last[owner])
         owner, pages = owner[inside], pages[inside]
+        self.gone_since_ns[owner] = idle_since_ns
         np.bitwise_or.at(self.evicted, owner, np.uint64(1) << ((pages - self.tile[owner]) // np.uint64(PAGE)))
+
+    def with_evicted(self, limit: int | None) -> Indices:
+        """Windows from which something was paged out that is not back: so many, or all; those read long ago first."""
+        index = np.flatnonzero(self.evicted != 0)
+        if limit is None or len(index) <= limit:
+            return index
+        return np.sort(index[np.argpartition(self.read_ns[index], limit)[:limit]])
 
     def idle_bytes(self, edges_ns: Sequence[int], now_ns: int) -> tuple[int, ...]:
         """Bytes not touched for at least each of these times; for 0, everything that is known."""
@@ -265,6 +285,21 @@ class Windows:
         """Forget how often the pages of these windows were touched: the region that they are in has changed."""
         self.touches[index] = self.exposure_ns[index] = 0.0
         self.bounded[index] = False
+
+    def patience_of(self, start: int, end: int) -> npt.NDArray[np.int64]:
+        """For how long each page of a range has to be idle, because it came back before: shape ((end - start) / PAGE,).
+
+        Args:
+            start: A multiple of PAGE.
+            end: A multiple of PAGE.
+        """
+        first, last = start // WINDOW * WINDOW, -(-end // WINDOW) * WINDOW
+        low, high = np.searchsorted(self.tile, np.uint64(first)), np.searchsorted(self.tile, np.uint64(last))
+        patience_ns = np.zeros((last - first) // WINDOW, np.int64)
+        slot = ((self.tile[low:high] - np.uint64(first)) // np.uint64(WINDOW)).astype(np.int64)
+        np.maximum.at(patience_ns, slot, self.patience_ns[low:high])  # small mappings share a tile
+        offset = (start - first) // PAGE
+        return np.repeat(patience_ns, WINDOW_PAGES)[offset : offset + (end - start) // PAGE]
 
     def idle_since_ns(self, start: int, end: int) -> npt.NDArray[np.int64]:
         """Since when each page of a range is known to be untouched; the far future where that is not known.

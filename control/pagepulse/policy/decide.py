@@ -56,6 +56,13 @@ class PageState:
     """Mapped by a 2 MiB entry. All pages of such an entry share its accessed bit."""
     idle_since_ns: npt.NDArray[np.int64]
     """CLOCK_MONOTONIC since when the page is known to be untouched; NEVER_IDLE_NS if it is not."""
+    patience_ns: npt.NDArray[np.int64] | int = 0
+    """How long it has to be idle, whatever the scheme says: it was paged out before, and came back."""
+
+    def is_idle(self, min_idle_ns: int, now_ns: int) -> Mask:
+        """Which pages were not touched for so long, nor for as long as they have to. Shape (n,)."""
+        idle: Mask = self.idle_since_ns <= now_ns - np.maximum(self.patience_ns, min_idle_ns)
+        return idle
 
 
 def due(scheme: Scheme, last_ns: int | None, now_ns: int) -> bool:
@@ -111,7 +118,8 @@ def allowed(candidate: Candidate, pages: PageState) -> Mask:
 def cold_runs(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: int | None = None) -> Addresses:
     """Runs of the candidate's pages that are resident, idle for long enough, not young, and pass its filters.
 
-    A page that is absent, young or touched too recently ends a run; nothing is bridged. A huge page counts as touched
+    A page that is absent, young or touched too recently ends a run; nothing is bridged. What came back from an
+    earlier page-out has to be idle for longer. A huge page counts as touched
     if any of it was, and is taken whole or not at all: not if it reaches out of the candidate, nor if it does not fit
     into the limit.
 
@@ -124,7 +132,7 @@ def cold_runs(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: 
     Returns:
         Shape (m, 2): start and end, sorted, disjoint and not adjoining.
     """
-    cold = pages.present & ~pages.young & (pages.idle_since_ns <= now_ns - candidate.min_idle_ns)
+    cold = pages.present & ~pages.young & pages.is_idle(candidate.min_idle_ns, now_ns)
     cold &= allowed(candidate, pages)
     _keep_whole_chunks(cold, pages)
     if limit_bytes is not None:

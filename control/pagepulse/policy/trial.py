@@ -22,7 +22,7 @@ def remembered(settings: TrialGuard, past: Sequence[Seen], now: Seen) -> tuple[S
     """What is still needed of the past, and now: the newest that is older than a trial, and all after it."""
     entries = (*past, now)
     begins_ns = now[0] - settings.interval_ns
-    return tuple(one for one, after in pairwise(entries) if after[0] > begins_ns) + (now,)
+    return (*(one for one, after in pairwise(entries) if after[0] > begins_ns), now)
 
 
 def allowed_bytes(settings: TrialGuard, seen: Sequence[Seen], rss_bytes: int) -> int:

@@ -432,7 +432,7 @@ def test_pages_paged_out_and_fetched_back_are_counted_as_returned():
     engine = engine_of(memory)
     last_of(engine, memory, intervals=3)
     memory.page_out(BASE, 100)
-    engine.evicted(np.array([[BASE, BASE + 100 * PAGE]], np.uint64))
+    engine.evicted(np.array([[BASE, BASE + 100 * PAGE]], np.uint64), memory.now_ns())
     engine.look_for_returned()
     engine.take_work()
     memory.touch(BASE + 10 * PAGE, 7)

@@ -337,7 +337,7 @@ def test_a_new_small_mapping_below_does_not_move_the_spread_windows_of_the_other
 def test_pages_that_were_paged_out_and_are_resident_again_have_returned_once():
     windows = one_window()
     show(windows, SECOND, young=0)
-    windows.mark_evicted(np.array([[BASE, BASE + 2 * PAGE], [BASE + 63 * PAGE, BASE + 64 * PAGE]], np.uint64))
+    windows.mark_evicted(np.array([[BASE, BASE + 2 * PAGE], [BASE + 63 * PAGE, BASE + 64 * PAGE]], np.uint64), SECOND)
     assert windows.evicted[0] == 0b11 | 1 << 63
     assert show(windows, 2 * SECOND, young=0, present=WHOLE & ~0b11 & ~(1 << 63)).returned[0] == 0
     assert show(windows, 3 * SECOND, young=0b1, present=WHOLE & ~0b10).returned[0] == 0b1 | 1 << 63
@@ -346,8 +346,33 @@ def test_pages_that_were_paged_out_and_are_resident_again_have_returned_once():
 
 def test_evicted_pages_outside_of_every_window_are_left_out():
     windows = windows_of(Mapping(BASE, BASE + 4 * PAGE, "a"), Mapping(BASE + 8 * PAGE, BASE + 12 * PAGE, "b"))
-    windows.mark_evicted(np.array([[BASE - PAGE, BASE + 10 * PAGE]], np.uint64))
+    windows.mark_evicted(np.array([[BASE - PAGE, BASE + 10 * PAGE]], np.uint64), 0)
     assert windows.evicted.tolist() == [0b1111, 0b11 << 8]
+
+
+def test_what_came_back_has_to_be_idle_twice_as_long_as_it_was_before():
+    windows = windows_of(Mapping(BASE, BASE + 3 * WINDOW, "a"))
+    assert windows.patience_of(BASE + PAGE, BASE + WINDOW).tolist() == [0] * 63
+    everything = np.arange(3)
+    level = np.ones(3, np.uint8)
+    windows.mark_evicted(np.array([[BASE + WINDOW, BASE + 2 * WINDOW]], np.uint64), 10 * SECOND)
+    windows.observe(everything, WindowRead(np.zeros(3, np.uint64), np.array([ALL_PAGES, 1, ALL_PAGES], np.uint64),
+                                           level, 40 * SECOND))
+    patience_ns = windows.patience_of(BASE, BASE + 3 * WINDOW).reshape(3, 64)
+    assert np.unique(patience_ns, axis=1).tolist() == [[0], [60 * SECOND], [0]]
+    windows.mark_evicted(np.array([[BASE + WINDOW, BASE + 2 * WINDOW]], np.uint64), 41 * SECOND)
+    windows.observe(everything, WindowRead(np.zeros(3, np.uint64), np.full(3, ALL_PAGES), level, 42 * SECOND))
+    assert windows.patience_ns.tolist() == [0, 60 * SECOND, 0]
+
+
+def test_of_windows_with_evicted_pages_those_read_long_ago_come_first():
+    windows = windows_of(Mapping(BASE, BASE + 4 * WINDOW, "a"))
+    for window in (2, 0, 1, 3):
+        windows.observe(np.array([window]), WindowRead(np.zeros(1, np.uint64), np.zeros(1, np.uint64),
+                                                       np.ones(1, np.uint8), (window + 1) * SECOND))
+    windows.mark_evicted(np.array([[BASE + WINDOW, BASE + 4 * WINDOW]], np.uint64), 0)
+    assert windows.with_evicted(None).tolist() == [1, 2, 3]
+    assert windows.with_evicted(2).tolist() == [1, 2]
 
 
 def test_old_evidence_fades_beside_new_evidence():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -85,6 +86,11 @@ def test_a_range_without_pages_has_no_runs():
 def test_idle_for_exactly_the_least_time_is_idle_enough():
     state = pages("cr")  # 5 s, and a nanosecond less
     assert runs(state) == [(0, 1)]
+
+
+def test_what_came_back_once_waits_for_longer():
+    state = replace(pages("cccc"), patience_ns=np.array([0, MIN_IDLE, MIN_IDLE + 1, 2 * MIN_IDLE]))
+    assert runs(state) == [(0, 2)]
 
 
 def test_with_an_age_of_zero_only_pages_in_use_are_left_alone():
