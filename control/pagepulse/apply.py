@@ -9,12 +9,13 @@ from functools import partial
 
 import numpy as np
 
-from pagepulse.kernel.actions import ADVICE, Actuator, Effect
+from pagepulse.kernel.actions import ADVICE, NO_SWAP, Actuator, Effect
+from pagepulse.kernel.host import swap_free_bytes
 from pagepulse.kernel.numa import migrate, nodes_with_memory
 from pagepulse.kernel.system import system_facts
 from pagepulse.kernel.usage import cpu_ns
 from pagepulse.model.engine import Engine
-from pagepulse.model.memory import CHUNK, PAGE
+from pagepulse.model.memory import CHUNK, PAGE, WINDOW
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.model.system import Evictions
 from pagepulse.monitor import Monitor
@@ -49,6 +50,7 @@ from pagepulse.policy.scheme import Scheme
 from pagepulse.policy.watermarks import WatermarkState, watch_due, watched
 
 _APPLIED = {"stat", "migrate_hot", "migrate_cold", *ADVICE}
+_TAKES_IDLE_PAGES = {"cold", "lru_deprio", "pageout", "migrate_cold"}
 _PIECE = 128 * CHUNK  # a candidate is read and treated so much at a time: its pages' ages take 512 KiB then
 
 
@@ -66,11 +68,18 @@ class _Progress:
     """Tried since the guards last looked."""
     looks: int = 0
     """How often the guards looked."""
+    is_without_swap: bool = False
+    """Was seen to have no effect for want of swap space: memory without a file is left alone until there is some."""
 
     @property
     def waits_for(self) -> str:
         """Why the scheme does nothing now; empty if it may act."""
         return self.marks.why or self.tuning.why or self.guards.stops
+
+    @property
+    def leaves_alone(self) -> str:
+        """What it does nothing to at the moment, and why; empty if there is no such thing."""
+        return "memory without a file: there is no swap space" if self.is_without_swap else ""
 
     def left_bytes(self, now_ns: int) -> int | None:
         """What quotas, goals and guards leave; None: no limit."""
@@ -145,8 +154,9 @@ class Applier:
 
     @property
     def waits(self) -> dict[str, str]:
-        """Schemes that do nothing now, because of watermarks, goals or guards -> why."""
-        return {progress.scheme.name: progress.waits_for for progress in self._progress if progress.waits_for}
+        """Schemes that do nothing now, because of watermarks, goals or guards, or not to all memory -> why."""
+        why = {progress.scheme.name: progress.waits_for or progress.leaves_alone for progress in self._progress}
+        return {name: reason for name, reason in why.items() if reason}
 
     @property
     def verdicts(self) -> dict[str, tuple[Verdict, ...]]:
@@ -228,7 +238,13 @@ class Applier:
         if _is_used_up(progress.left_bytes(now_ns)):
             part.unfinished = True
             return
-        for candidate in candidates(scheme, snapshot, progress.usage, goal_bytes=progress.tuning.limit_bytes):
+        progress.is_without_swap &= swap_free_bytes() < PAGE
+        found = candidates(scheme, snapshot, progress.usage, goal_bytes=progress.tuning.limit_bytes)
+        if scheme.action in _TAKES_IDLE_PAGES:
+            found = _with_idle_pages(found, part.monitor, now_ns)
+        for candidate in found:
+            if progress.is_without_swap and part.monitor.target.is_anonymous(candidate.start):
+                continue
             if not scheme.acts:
                 self._count(progress, part.monitor, candidate)
                 continue
@@ -268,6 +284,7 @@ class Applier:
             if turn.left_bytes is not None:
                 turn.left_bytes = max(turn.left_bytes - effect.tried_bytes, 0)
             progress.result += _as_result(progress.scheme, effect)
+            progress.is_without_swap |= NO_SWAP in effect.reasons
             if progress.scheme.action in TAKES_MEMORY:
                 part.evicted_bytes += effect.applied_bytes
             for applied in effect.applied:
@@ -310,6 +327,19 @@ def not_applied(scheme: Scheme) -> list[str]:
 
 def _is_used_up(left_bytes: int | None) -> bool:
     return left_bytes is not None and left_bytes < PAGE
+
+
+def _with_idle_pages(found: list[Candidate], monitor: Monitor, now_ns: int) -> list[Candidate]:
+    """Candidates in which some page was idle when it was last looked at: the others need not be read again.
+
+    Windows are no finer than their 64 pages at the edges of a region: one too many is looked at, none is missed.
+    """
+    if not found:
+        return []
+    windows = monitor.engine.windows
+    edges = np.array([(one.start // WINDOW * WINDOW, -(-one.end // WINDOW) * WINDOW) for one in found], np.uint64)
+    idle_bytes = np.diff(windows.idle_below(edges.reshape(-1), now_ns - found[0].min_idle_ns).reshape(-1, 2))[:, 0]
+    return [one for one, size in zip(found, idle_bytes.tolist(), strict=True) if size > 0]
 
 
 def _pieces(candidate: Candidate) -> Iterator[tuple[int, int]]:

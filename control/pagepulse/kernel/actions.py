@@ -33,6 +33,9 @@ ADVICE = {"cold": MADV_COLD, "lru_deprio": MADV_COLD, "pageout": MADV_PAGEOUT, "
 """Actions of schemes -> advice of process_madvise(2). MADV_HUGEPAGE is refused for other processes: a huge page is made
 at once instead. nohugepage splits by `Actuator.split` what it does not page out."""
 
+NO_SWAP = "no swap space"
+"""The reason why memory without a file could not be paged out."""
+
 _NAMES = {MADV_COLD: "MADV_COLD", MADV_PAGEOUT: "MADV_PAGEOUT", MADV_WILLNEED: "MADV_WILLNEED",
           MADV_COLLAPSE: "MADV_COLLAPSE"}
 _BYTES_PER_CALL = 8 << 20  # the mmap lock is held through a call: keep that short
@@ -156,7 +159,7 @@ class Actuator:
         if refused_bytes:
             return "refused by the kernel"
         if self._target.is_anonymous(address) and swap_free_bytes() < PAGE:
-            return "no swap space"
+            return NO_SWAP
         return "shared, or kept by the kernel"
 
 

@@ -286,6 +286,14 @@ class Windows:
         self.touches[index] = self.exposure_ns[index] = 0.0
         self.bounded[index] = False
 
+    def idle_below(self, addresses: Addresses, before_ns: int) -> npt.NDArray[np.float64]:
+        """Bytes below each address, shape (n,), that are known to be idle since then: the difference is a range's."""
+        settled = np.where(self.settled_ns <= before_ns, self.settled, np.uint64(0))
+        recent = np.where(self.cleared_ns <= before_ns, self.watched & ~self.settled, np.uint64(0))
+        running = np.concatenate(([0.0], np.cumsum(np.bitwise_count(settled | recent) * self.weight)))
+        below: npt.NDArray[np.float64] = PAGE * running[np.searchsorted(self.first, addresses)]
+        return below
+
     def patience_of(self, start: int, end: int) -> npt.NDArray[np.int64]:
         """For how long each page of a range has to be idle, because it came back before: shape ((end - start) / PAGE,).
 

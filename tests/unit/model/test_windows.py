@@ -350,6 +350,15 @@ def test_evicted_pages_outside_of_every_window_are_left_out():
     assert windows.evicted.tolist() == [0b1111, 0b11 << 8]
 
 
+def test_idle_bytes_of_a_range_are_what_lies_between_its_ends():
+    windows = windows_of(Mapping(BASE, BASE + 3 * WINDOW, "a"))
+    show(windows, SECOND, young=0b111, index=(0, 1, 2))
+    show(windows, 2 * SECOND, young=WHOLE, index=(1,))
+    edges = np.array([BASE, BASE + WINDOW, BASE + 2 * WINDOW, BASE + 3 * WINDOW], np.uint64)
+    assert np.diff(windows.idle_below(edges, SECOND)).tolist() == [61 * PAGE, 0, 61 * PAGE]
+    assert np.diff(windows.idle_below(edges, SECOND - 1)).tolist() == [0, 0, 0]
+
+
 def test_what_came_back_has_to_be_idle_twice_as_long_as_it_was_before():
     windows = windows_of(Mapping(BASE, BASE + 3 * WINDOW, "a"))
     assert windows.patience_of(BASE + PAGE, BASE + WINDOW).tolist() == [0] * 63
