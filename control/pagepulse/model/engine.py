@@ -57,8 +57,8 @@ class EngineOptions:
     aggregation_ns: int
     min_regions: int
     max_regions: int
-    window_limit: int = 65536
-    """16 GiB with every page watched; above, windows lie apart but where regions meet."""
+    window_limit: int = 81920
+    """20 GiB with every page watched; above, windows lie apart but where regions meet."""
 
 
 class Engine:

@@ -67,8 +67,8 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
     edges = np.searchsorted(owner, np.arange(len(regions) + 1))
 
     def pages(masks: npt.NDArray[np.uint64]) -> Floats:
-        running = np.concatenate(([0.0], np.cumsum(np.bitwise_count(masks) * windows.weight)))
-        sums: Floats = running[edges[1:]] - running[edges[:-1]]
+        counts = np.append(np.bitwise_count(masks) * windows.weight, 0.0)  # reduceat wants no begin beyond the last
+        sums: Floats = np.add.reduceat(counts, edges[:-1]) * (edges[1:] > edges[:-1])
         return sums
 
     present, refused, unknown = pages(windows.present), pages(windows.refused), pages(windows.unknown())

@@ -235,10 +235,11 @@ class Windows:
         """Bytes not touched for at least each of these times; for 0, everything that is known."""
         settled = np.bitwise_count(self.settled) * self.weight
         recent = np.bitwise_count(self.watched) * self.weight - settled
-        known = float((np.bitwise_count(self.known & self.present & ~self.refused) * self.weight).sum())
-        return tuple(PAGE * round(known if edge == 0 else float(
-            settled[self.settled_ns <= now_ns - edge].sum()
-            + recent[self.cleared_ns <= now_ns - edge].sum())) for edge in edges_ns)
+        known = float(np.bitwise_count(self.known & self.present & ~self.refused) @ self.weight)
+        since_ns = [now_ns - edge for edge in edges_ns]
+        idle = _weight_at_most(self.settled_ns, settled, since_ns) + _weight_at_most(self.cleared_ns, recent, since_ns)
+        return tuple(PAGE * round(known if edge == 0 else pages)
+                     for edge, pages in zip(edges_ns, idle.tolist(), strict=True))
 
     def book(self, index: Indices, touches: npt.NDArray[np.float64], exposure_ns: npt.NDArray[np.float64],
              keep: npt.NDArray[np.float64]) -> None:
@@ -331,6 +332,16 @@ class Windows:
         since[pages[watched]] = known[watched]
         offset = (start - int(first)) // PAGE
         return since[offset : offset + (end - start) // PAGE]
+
+
+def _weight_at_most(values: Counts, weights: npt.NDArray[np.float64], limits: Sequence[int]
+                    ) -> npt.NDArray[np.float64]:
+    """Sum of the weights of those values that are at most each of the limits, which descend."""
+    reaches = np.zeros(len(values), np.uint8)  # how many of the limits; one pass for each is what takes the time
+    for limit in limits:
+        reaches += values <= limit
+    sums: npt.NDArray[np.float64] = np.bincount(reaches, weights, len(limits) + 1)[::-1].cumsum()[-2::-1]
+    return sums
 
 
 def _page_masks(tile: Addresses, first: Addresses, last: Addresses) -> Masks:
