@@ -31,7 +31,7 @@ HOT_HZ = 5.0
 """From here on a region is called hot. The workload touches its hot pages at 80 Hz, its warm ones at 0.5 Hz."""
 SETTLED_S = 5
 """Of the recording, its end: what the monitor says once it knows the program."""
-ROUNDS, REST_S, RUN_S = 3, 5, 13
+ROUNDS, REST_S, RUN_S = 2, 5, 25
 PARTS = 5
 """Pairs in each round: the rest and the run are cut into as many parts each."""
 NOISE = 0.03

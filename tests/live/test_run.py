@@ -23,7 +23,8 @@ pytestmark = pytest.mark.live
 
 MIB = 1 << 20
 SCHEME = {"name": "idle", "action": "pageout", "access_pattern": {"rate": {"max": "5%"}, "age": {"min": "1 s"}},
-          "apply_interval": "500 ms"}
+          "apply_interval": "500 ms", "guards": {"trial": {"enabled": False}}}
+"""Without a trial: what goes, goes within a test's time."""
 
 
 @pytest.fixture(name="swap")
@@ -78,6 +79,25 @@ def test_what_is_idle_goes_and_not_one_page_that_is_used(watch, schemes, swap, s
     assert summary["swap_bytes"] >= gone_bytes
     if scatter == "contiguous":  # but for the windows at the edges of what is hot
         assert np.count_nonzero(left & ~hot) <= 2 * WINDOW_PAGES
+
+
+def test_a_scheme_begins_with_a_trial(schemes, swap):
+    trial = {"trial": {"first": "5%", "least": "4 MiB", "interval": "60 s"}}
+    with Workload("touch", "--area", "a:61MiB") as touch:
+        scheme, = run("--schemes", schemes(guards=trial), pid=touch.pid, duration="6s")["schemes"]
+    assert 3 * MIB <= scheme["applied_bytes"] <= 4 * MIB
+    assert scheme["waits_for"] == "what went is on trial: more may go when it stayed away for 1 m 0 s"
+
+
+def test_what_comes_back_stays_for_longer(watch, schemes, swap):
+    """Each area is used for a while, then the other: what went and came back once does not go again so soon."""
+    with Workload("stairs", "--areas", "2", "--bytes", str(16 * MIB), "--phase", "4s") as stairs:
+        command = line("run", "--pid", str(stairs.pid), "--schemes", schemes(), "--duration", "22s", "--json")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            summary = json.loads(process.stdout.read())
+        faults = major_faults(stairs.pid)
+    assert summary["returned_bytes"] >= 8 * MIB
+    assert faults <= 3 * 16 * MIB // PAGE, "each area went at most once, and one of them twice"
 
 
 def test_a_program_loses_none_of_its_data(schemes, swap):
