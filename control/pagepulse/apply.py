@@ -16,6 +16,7 @@ from pagepulse.kernel.system import system_facts
 from pagepulse.kernel.usage import cpu_ns
 from pagepulse.model.engine import Engine
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW
+from pagepulse.model.page_set import PageSet
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.model.system import Evictions
 from pagepulse.monitor import Monitor
@@ -29,8 +30,10 @@ from pagepulse.policy.decide import (
     chunks_to_split,
     cold_runs,
     due,
+    in_use,
     present_runs,
 )
+from pagepulse.policy.fields import ACT_ON_BUSY
 from pagepulse.policy.filters import by_page
 from pagepulse.policy.goal_values import read_values
 from pagepulse.policy.goals import Readings, Tuning, tuned, tuning_due
@@ -98,6 +101,8 @@ class _Turn:
     """Which look of the guards `left_bytes` belongs to."""
     left_bytes: int | None = None
     """What may go of this process until their next look; None: no limit of its own."""
+    saved: PageSet = field(default_factory=PageSet)
+    """Pages of idle regions that were seen to be in use."""
 
 
 @dataclass(slots=True)
@@ -239,7 +244,8 @@ class Applier:
             part.unfinished = True
             return
         progress.is_without_swap &= swap_free_bytes() < PAGE
-        found = candidates(scheme, snapshot, progress.usage, goal_bytes=progress.tuning.limit_bytes)
+        found = candidates(scheme, snapshot, progress.usage, cgroups=_cgroups(scheme, part.monitor),
+                           goal_bytes=progress.tuning.limit_bytes)
         if scheme.action in _TAKES_IDLE_PAGES:
             found = _with_idle_pages(found, part.monitor, now_ns)
         for candidate in found:
@@ -273,7 +279,12 @@ class Applier:
         begun_ns = cpu_ns()
         start, end, left = piece
         monitor, now_ns = part.monitor, part.monitor.target.now_ns()
-        effects = self._act(progress.scheme, monitor, candidate, _pages(monitor, start, end), (now_ns, left))
+        pages = _pages(monitor, start, end)
+        if progress.scheme.action not in ACT_ON_BUSY:
+            used = in_use(candidate, pages, monitor.engine.windows.known_pages(start, end), now_ns)
+            progress.result += SchemeResult(progress.scheme.name, progress.scheme.action,
+                                            saved_bytes=turn.saved.add(start, used) * PAGE)
+        effects = self._act(progress.scheme, monitor, candidate, pages, (now_ns, left))
         spent_ns = cpu_ns() - begun_ns
         monitor.leave_out(spent_ns)
         self.acted_ns += spent_ns
@@ -320,9 +331,13 @@ def not_applied(scheme: Scheme) -> list[str]:
         f"the action {scheme.action}": scheme.action not in _APPLIED,
         f"memory of node {scheme.target_node}, which this machine has not":
             scheme.target_node is not None and scheme.target_node not in nodes_with_memory(),
-        "a filter of type cgroup": any(entry.type == "cgroup" for entry in scheme.filters),
     }
     return [what for what, is_asked in asked.items() if is_asked]
+
+
+def _cgroups(scheme: Scheme, monitor: Monitor) -> tuple[str, ...]:
+    """Of the process as it is now, where some filter asks for it: it may be moved at any time."""
+    return monitor.process.cgroups() if any(entry.type == "cgroup" for entry in scheme.filters) else ()
 
 
 def _is_used_up(left_bytes: int | None) -> bool:

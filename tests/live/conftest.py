@@ -18,6 +18,8 @@ from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.target import Target
 from workload import Workload
 
+_GROUPS = Path("/sys/fs/cgroup")
+
 Watch = Callable[[int], AbstractContextManager[Target]]
 
 
@@ -92,3 +94,16 @@ def _pulse() -> Iterator[Workload]:
     """A small program that is worth watching."""
     with Workload("pulse", "--size", "16MiB") as pulse:
         yield pulse
+
+
+@pytest.fixture(name="group")
+def _group() -> Iterator[Path]:
+    """A control group of our own, removed afterwards."""
+    root = next(root for root in (_GROUPS, _GROUPS / "unified") if (root / "cgroup.controllers").exists())
+    group = root / f"pagepulse-test-{os.getpid()}"
+    (group / "below").mkdir(parents=True)
+    yield group
+    for place in (group / "below", group):
+        for pid in (place / "cgroup.procs").read_text().split():
+            (root / "cgroup.procs").write_text(pid)
+        place.rmdir()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from workload import Workload
 pytestmark = pytest.mark.live
 
 MIB = 1 << 20
-GROUPS = Path("/sys/fs/cgroup")
 
 
 def record(output: Path, *arguments: str) -> Recording:
@@ -29,19 +27,6 @@ def record(output: Path, *arguments: str) -> Recording:
                           capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return Recording.open(output)
-
-
-@pytest.fixture(name="group")
-def _group() -> Iterator[Path]:
-    """A control group of our own, removed afterwards."""
-    root = next(root for root in (GROUPS, GROUPS / "unified") if (root / "cgroup.controllers").exists())
-    group = root / f"pagepulse-test-{os.getpid()}"
-    (group / "below").mkdir(parents=True)
-    yield group
-    for place in (group / "below", group):
-        for pid in (place / "cgroup.procs").read_text().split():
-            (root / "cgroup.procs").write_text(pid)
-        place.rmdir()
 
 
 def test_forks_and_exits_of_processes_are_heard_and_those_of_threads_are_not():

@@ -116,6 +116,8 @@ def scheme_words(scheme: dict[str, Any]) -> list[str]:
     errors = f", {scheme['errors']} refused" if scheme["errors"] else ""
     lines = [(f"{scheme['name']}: {scheme['action']} tried on {format_size(scheme['tried_bytes'])}, "
               f"done on {format_size(scheme['applied_bytes'])} ({scheme['calls']} calls{errors})")]
+    if scheme["saved_bytes"]:
+        lines.append(f"  left {format_size(scheme['saved_bytes'])} of the same regions, page by page: they are in use")
     if scheme["waits_for"]:
         lines.append(f"  waits: {scheme['waits_for']}")
     lines += [f"  guard {guard['guard']}: {guard['reason']}"

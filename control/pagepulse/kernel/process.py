@@ -104,6 +104,20 @@ class Process:
             return 0
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmSwap:")), 0)
 
+    def cgroups(self) -> tuple[str, ...]:
+        """Its control group in each hierarchy that has a say on memory: version 2's, and version 1's of memory.
+
+        Raises:
+            TargetGone: The process has exited.
+        """
+        try:
+            lines = (self._dir / "cgroup").read_bytes().decode(errors="replace").split("\n")
+        except OSError:
+            raise TargetGone(f"process {self.pid} has exited") from None
+        fields = (line.split(":", 2) for line in lines if line.count(":") >= 2)
+        return tuple(path for _, controllers, path in fields
+                     if not controllers or "memory" in controllers.split(","))
+
     def stat(self) -> Stat:
         """State, faults and CPU time.
 

@@ -333,6 +333,25 @@ class Windows:
         offset = (start - int(first)) // PAGE
         return since[offset : offset + (end - start) // PAGE]
 
+    def known_pages(self, start: int, end: int) -> npt.NDArray[np.bool_]:
+        """Which pages of a range were seen clear at least once: of those that are not idle, that is no ignorance.
+
+        Args:
+            start: A multiple of PAGE.
+            end: A multiple of PAGE.
+
+        Returns:
+            Shape ((end - start) / PAGE,).
+        """
+        first = start // WINDOW * WINDOW
+        masks = np.zeros(-(-(end - first) // WINDOW), np.uint64)
+        low, high = np.searchsorted(self.tile, np.array([first, end], np.uint64))
+        tiles = ((self.tile[low:high] - np.uint64(first)) // np.uint64(WINDOW)).astype(np.int64)
+        np.bitwise_or.at(masks, tiles, self.known[low:high])  # small mappings share a tile
+        known = np.unpackbits(masks.view(np.uint8), bitorder="little").view(np.bool_)
+        offset = (start - first) // PAGE
+        return known[offset : offset + (end - start) // PAGE]
+
 
 def _weight_at_most(values: Counts, weights: npt.NDArray[np.float64], limits: Sequence[int]
                     ) -> npt.NDArray[np.float64]:

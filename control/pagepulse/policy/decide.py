@@ -70,7 +70,7 @@ def due(scheme: Scheme, last_ns: int | None, now_ns: int) -> bool:
     return last_ns is None or scheme.apply_interval_ns is None or now_ns - last_ns >= scheme.apply_interval_ns
 
 
-def candidates(scheme: Scheme, snapshot: Snapshot, usage: Usage, *, cgroup: str = "/",
+def candidates(scheme: Scheme, snapshot: Snapshot, usage: Usage, *, cgroups: tuple[str, ...] = ("/",),
                goal_bytes: int | None = None) -> list[Candidate]:
     """Regions that show the scheme's pattern and of which something may pass its filters, by priority.
 
@@ -81,7 +81,7 @@ def candidates(scheme: Scheme, snapshot: Snapshot, usage: Usage, *, cgroup: str 
         scheme: The scheme.
         snapshot: Of the target.
         usage: Of the scheme's quotas.
-        cgroup: Of the target: its path in the unified hierarchy.
+        cgroups: Of the target: `Where.cgroups`.
         goal_bytes: What the goals allow (`Tuning.limit_bytes`); None: no limit.
     """
     left = remaining_bytes(scheme, usage, snapshot.end_ns, goal_bytes=goal_bytes)
@@ -89,7 +89,7 @@ def candidates(scheme: Scheme, snapshot: Snapshot, usage: Usage, *, cgroup: str 
         return []
     mask = matches(scheme, snapshot)
     if scheme.filters:
-        mask &= may_pass(scheme.filters, snapshot, cgroup)
+        mask &= may_pass(scheme.filters, snapshot, cgroups)
     rows = np.flatnonzero(mask)
     if not rows.size:
         return []
@@ -98,7 +98,7 @@ def candidates(scheme: Scheme, snapshot: Snapshot, usage: Usage, *, cgroup: str 
     score = priorities(snapshot, share, scheme.quotas.weights, hot=scheme.action in ACT_ON_BUSY)
     order = rows[np.lexsort((regions["start"][rows], share[rows], -age_ns[rows], -score[rows]))]
     min_idle_ns = scheme.access_pattern.age.min_ns
-    where = [Where(mapping, cgroup) for mapping in snapshot.mappings]
+    where = [Where(mapping, cgroups) for mapping in snapshot.mappings]
     columns = [regions[name][order].tolist() for name in ("start", "end", "present_bytes", "mapping")]
     return [Candidate(scheme.name, start, end, min_idle_ns, age, part, present, scheme.filters, where[mapping])
             for start, end, present, mapping, age, part in zip(
@@ -138,6 +138,22 @@ def cold_runs(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: 
     if limit_bytes is not None:
         _keep_at_most(cold, pages, limit_bytes // PAGE)
     return _runs(cold, pages.start)
+
+
+def in_use(candidate: Candidate, pages: PageState, known: Mask, now_ns: int) -> Mask:
+    """Pages that stay although their region looks idle: they pass its filters, and are known to be touched.
+
+    Args:
+        candidate: Whose bounds and idle time hold.
+        pages: Read just now.
+        known: Pages that were seen untouched at least once; of the others nobody knows.
+        now_ns: When they were read.
+
+    Returns:
+        Shape (n,).
+    """
+    touched: Mask = pages.young | (pages.idle_since_ns > now_ns - candidate.min_idle_ns)
+    return touched & pages.present & known & allowed(candidate, pages)
 
 
 def absent_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None = None) -> Addresses:

@@ -59,8 +59,8 @@ class Where(NamedTuple):
 
     mapping: str = ""
     """Its name, as in `Snapshot.mappings`."""
-    cgroup: str = "/"
-    """Of the process: its path in the unified hierarchy."""
+    cgroups: tuple[str, ...] = ("/",)
+    """Of the process: its path in each hierarchy that has a say on memory (version 2's, version 1's of memory)."""
 
 
 ANYWHERE = Where()
@@ -80,7 +80,7 @@ def default_allows(filters: Sequence[Filter]) -> bool:
     return not filters or not filters[-1].allow
 
 
-def may_pass(filters: Sequence[Filter], snapshot: Snapshot, cgroup: str) -> Mask:
+def may_pass(filters: Sequence[Filter], snapshot: Snapshot, cgroups: tuple[str, ...]) -> Mask:
     """Regions of which something may pass the filters; of the others, nothing does.
 
     Addresses, mappings and cgroups are known of a region; whether a page is young or huge only of the page. Where a
@@ -89,7 +89,7 @@ def may_pass(filters: Sequence[Filter], snapshot: Snapshot, cgroup: str) -> Mask
     Args:
         filters: In their order.
         snapshot: Of the target.
-        cgroup: Of the target: its path in the unified hierarchy.
+        cgroups: Of the target: `Where.cgroups`.
 
     Returns:
         Shape (n,) for the n regions of the snapshot.
@@ -98,7 +98,7 @@ def may_pass(filters: Sequence[Filter], snapshot: Snapshot, cgroup: str) -> Mask
     undecided = np.ones(len(regions), np.bool_)
     passes = np.zeros(len(regions), np.bool_)
     for entry in filters:
-        some, whole = _of_regions(entry, snapshot, cgroup)
+        some, whole = _of_regions(entry, snapshot, cgroups)
         if not entry.matching:
             some, whole = ~whole, ~some
         if entry.allow:
@@ -124,7 +124,7 @@ def by_page(filters: Sequence[Filter]) -> bool:
     return any(entry.type in {"address", "young", "hugepage_size"} for entry in filters)
 
 
-def _of_regions(entry: Filter, snapshot: Snapshot, cgroup: str) -> tuple[Mask, Mask]:
+def _of_regions(entry: Filter, snapshot: Snapshot, cgroups: tuple[str, ...]) -> tuple[Mask, Mask]:
     """Regions of which some page, and regions of which every page is of the filter's kind."""
     regions = snapshot.regions
     if entry.type == "address":
@@ -133,7 +133,7 @@ def _of_regions(entry: Filter, snapshot: Snapshot, cgroup: str) -> tuple[Mask, M
                 (regions["start"] >= start) & (regions["end"] <= end))
     if entry.type in {"young", "hugepage_size"}:
         return np.ones(len(regions), np.bool_), np.zeros(len(regions), np.bool_)
-    of_mapping = np.array([_of_all(entry, Where(name, cgroup)) for name in snapshot.mappings] or [False])
+    of_mapping = np.array([_of_all(entry, Where(name, cgroups)) for name in snapshot.mappings] or [False])
     mask: Mask = of_mapping[regions["mapping"]] if len(regions) else np.zeros(0, np.bool_)
     return mask, mask
 
@@ -166,7 +166,7 @@ def _of_all(entry: Filter, where: Where) -> bool:
             return fnmatchcase(where.mapping, _literal_brackets(entry.glob or ""))
         case _:
             path = (entry.path or "/").rstrip("/")
-            return where.cgroup == path or where.cgroup.startswith(f"{path}/")
+            return any(its == path or its.startswith(f"{path}/") for its in where.cgroups)
 
 
 def _literal_brackets(pattern: str) -> str:

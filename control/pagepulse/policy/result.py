@@ -22,6 +22,9 @@ class SchemeResult:
     """Calls that the kernel refused."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """Bytes on which the action had no effect, by reason. With applied_bytes they make up tried_bytes."""
+    saved_bytes: int = 0
+    """Resident memory of matching regions that was left alone because it is in use after all: what acting on regions
+    as a whole would have taken. A page counts once, however often it was left."""
 
     def __add__(self, other: SchemeResult) -> SchemeResult:
         """Both together.
@@ -35,4 +38,4 @@ class SchemeResult:
                    for reason in (*self.reasons, *other.reasons)}
         return SchemeResult(self.name, self.action, self.tried_bytes + other.tried_bytes,
                             self.applied_bytes + other.applied_bytes, self.calls + other.calls,
-                            self.errors + other.errors, reasons)
+                            self.errors + other.errors, reasons, self.saved_bytes + other.saved_bytes)

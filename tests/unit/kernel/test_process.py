@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ FILES = {
     "stat": "1 (a (strange) name) S 0 1 1 0 -1 4194560 123 9 45 9 70 30 0 0 20 0 1 0 98765 1000 200\n",
     "statm": "1000 200 50 1 0 100 0\n",
     "status": "Name:\tx\nVmRSS:\t 800 kB\nVmSwap:\t 12 kB\n",
+    "cgroup": "4:memory:/batch/a:b\n2:cpu,cpuacct:/fast\n1:name=systemd:/\n0::/batch.slice\n",
     "cmdline": "/usr/bin/x\0--flag\0\0\0",
 }
 
@@ -186,3 +188,11 @@ def test_our_own_mapping_of_a_strangely_named_file_is_one_mapping(tmp_path, name
     assert not ours.anonymous
     assert ours.name.isprintable()
     assert [m for m in after if m.start not in {b.start for b in before}] == [ours]
+
+
+def test_its_control_groups_are_those_that_have_a_say_on_memory(proc):
+    with closing(Process(os.getpid(), proc)) as process:
+        assert process.cgroups() == ("/batch/a:b", "/batch.slice")
+        (proc / str(os.getpid()) / "cgroup").unlink()
+        with pytest.raises(TargetGone):
+            process.cgroups()

@@ -439,3 +439,12 @@ def test_forgotten_rates_are_gone_and_idle_times_stay():
     windows.cleared_ns[0] = 5
     windows.forget_rates(np.array([0]))
     assert (windows.bounded[0], windows.touches[0], windows.exposure_ns[0], windows.cleared_ns[0]) == (False, 0, 0, 5)
+
+
+def test_a_page_is_known_once_it_was_seen_clear_whatever_it_did_since():
+    windows = one_window()
+    show(windows, SECOND, young=0b110)
+    show(windows, 2 * SECOND, young=WHOLE)
+    assert np.flatnonzero(~windows.known_pages(BASE, BASE + WINDOW)).tolist() == [1, 2]
+    assert windows.known_pages(BASE + 2 * PAGE, BASE + 4 * PAGE).tolist() == [False, True]
+    assert not windows.known_pages(BASE + WINDOW, BASE + 3 * WINDOW).any()

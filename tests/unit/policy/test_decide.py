@@ -25,6 +25,7 @@ from pagepulse.policy.decide import (
     chunks_to_split,
     cold_runs,
     due,
+    in_use,
     present_runs,
 )
 from pagepulse.policy.filters import Where
@@ -263,3 +264,10 @@ def test_only_what_is_absent_is_read_in():
     found = [((int(a) - BASE) // PAGE, (int(b) - BASE) // PAGE) for a, b in absent_runs(whole, state)]
     assert found == [(1, 3), (4, 5), (6, 7)]
     assert len(absent_runs(whole, state, limit_bytes=PAGE)) == 1
+
+
+def test_what_stays_of_an_idle_region_is_in_use_only_if_something_is_known_of_it():
+    state = pages("cyr-yr?y")
+    known = np.array([True, True, True, True, False, False, False, True])
+    shown = "".join("x" if one else "." for one in in_use(candidate(BASE, BASE + 7 * PAGE), state, known, NOW))
+    assert shown == ".xx....."

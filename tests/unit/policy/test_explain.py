@@ -69,9 +69,11 @@ def test_a_scheme_is_told_in_one_sentence_with_the_values_of_the_file(scheme, ex
 
 
 def test_results_of_several_passes_add_up():
-    first = SchemeResult("x", "pageout", tried_bytes=10, applied_bytes=7, calls=1, reasons={"shared": 2, "locked": 1})
-    second = SchemeResult("x", "pageout", tried_bytes=5, applied_bytes=1, calls=2, errors=1, reasons={"shared": 4})
-    assert first + second == SchemeResult("x", "pageout", 15, 8, 3, 1, {"shared": 6, "locked": 1})
+    first = SchemeResult("x", "pageout", tried_bytes=10, applied_bytes=7, calls=1, reasons={"shared": 2, "locked": 1},
+                         saved_bytes=3)
+    second = SchemeResult("x", "pageout", tried_bytes=5, applied_bytes=1, calls=2, errors=1, reasons={"shared": 4},
+                          saved_bytes=4)
+    assert first + second == SchemeResult("x", "pageout", 15, 8, 3, 1, {"shared": 6, "locked": 1}, 7)
 
 
 def test_results_of_different_schemes_do_not_add_up():

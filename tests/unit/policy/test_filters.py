@@ -37,7 +37,7 @@ def passed(*filters: dict[str, Any], name: str = "[heap]", cgroup: str = CGROUP,
            huge: bool = False) -> str:
     """Which of a few pages pass: `x`, which not: `.`. `young` has a `y` for each young page."""
     pages = Pages(start, np.array([letter == "y" for letter in young]), np.full(len(young), huge))
-    return "".join("x" if one else "." for one in passing(rules(*filters), pages, Where(name, cgroup)))
+    return "".join("x" if one else "." for one in passing(rules(*filters), pages, Where(name, (cgroup,))))
 
 
 def names_that_pass(*filters: dict[str, Any]) -> list[str]:
@@ -72,6 +72,13 @@ def test_a_cgroup_holds_the_processes_in_it_and_below_it(path, inside):
     assert passed({"type": "cgroup", "path": path, "allow": True}) == ("xxxx" if inside else "....")
 
 
+def test_either_version_of_cgroups_will_do():
+    pages = Pages(BASE, np.zeros(4, np.bool_), np.zeros(4, np.bool_))
+    found = [passing(rules({"type": "cgroup", "path": path}), pages, Where("[heap]", ("/", "/batch/17"))).any()
+             for path in ("/batch", "/batch/17", "/batch/1")]
+    assert found == [False, False, True]
+
+
 def test_addresses_are_cut_to_the_page():
     span = {"type": "address", "start": BASE + PAGE, "end": hex(BASE + 3 * PAGE)}
     assert passed({**span, "allow": True}) == ".xx."
@@ -103,8 +110,8 @@ FILTERS = st.builds(
 def test_a_region_of_which_a_page_passes_is_never_left_out(given_filters, mapping, young, huge):
     snap = snapshot(region(size=4 * MIB, mapping=mapping), mappings=NAMES)
     pages = Pages(BASE, np.full(1024, young), np.full(1024, huge))
-    some = passing(rules(*given_filters), pages, Where(NAMES[mapping], CGROUP)).any()
-    may, = may_pass(rules(*given_filters), snap, CGROUP)
+    some = passing(rules(*given_filters), pages, Where(NAMES[mapping], (CGROUP,))).any()
+    may, = may_pass(rules(*given_filters), snap, (CGROUP,))
     assert may or not some
 
 
@@ -113,8 +120,8 @@ def test_a_region_of_which_a_page_passes_is_never_left_out(given_filters, mappin
 def test_where_all_is_known_of_a_region_the_answer_is_exact(given_filters, mapping):
     snap = snapshot(region(mapping=mapping), mappings=NAMES)
     pages = Pages(BASE, np.zeros(4, np.bool_), np.zeros(4, np.bool_))
-    exact = passing(rules(*given_filters), pages, Where(NAMES[mapping], CGROUP)).all()
-    assert may_pass(rules(*given_filters), snap, CGROUP).tolist() == [exact]
+    exact = passing(rules(*given_filters), pages, Where(NAMES[mapping], (CGROUP,))).all()
+    assert may_pass(rules(*given_filters), snap, (CGROUP,)).tolist() == [exact]
 
 
 def test_candidates_carry_the_filters_to_the_pages():
