@@ -14,7 +14,8 @@ from typing import Protocol
 import pagepulse
 from pagepulse.errors import PagepulseError
 
-VERBS = ("doctor", "monitor", "record", "report", "run", "check", "simulate")
+VERBS = ("doctor", "monitor", "record", "report", "run", "check", "simulate", "serve", "status", "top", "snapshot",
+         "pause", "resume")
 
 DESCRIPTION = "Tells which memory a running Linux program really uses, and gives back what it does not."
 EXIT_CODES = """\
@@ -61,6 +62,7 @@ def _open_missing_streams() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. The only place where errors are caught and printed."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy brings a thread for each CPU, and we never use them
     _open_missing_streams()
     try:
         args = build_parser(argv[:1] if argv and argv[0] in VERBS else VERBS).parse_args(argv)

@@ -6,24 +6,28 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
-from pagepulse.errors import RefusedFile
+from pagepulse.errors import RefusedFile, UsageError
 from pagepulse.policy.explain import sentence
 from pagepulse.policy.load import load_document
 from pagepulse.policy.parse import Document, parse_schemes, scheme_text
+from pagepulse.service.config import Configuration, in_words, load_configuration
 
-Outcome = Document | RefusedFile
+Outcome = Document | Configuration | RefusedFile
 
 
 class Check:
     """Validate scheme files, of pagepulse or of damo, and say in a sentence what each scheme does.
 
+    A directory is the configuration of a daemon, such as /etc/pagepulse: pagepulse.toml, drop-ins and scheme files.
     Nothing is attached, and no privileges are needed. All files are checked, also after one that is refused.
     """
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         """Files and output."""
-        parser.add_argument("files", nargs="+", metavar="FILE", help="scheme files (JSON)")
+        parser.add_argument("files", nargs="+", metavar="FILE",
+                            help="scheme files (JSON), or the directory of a daemon's configuration")
         output = parser.add_mutually_exclusive_group()
         output.add_argument("--json", action="store_true", help="print the schemes with all defaults, or the faults")
         output.add_argument("--convert", action="store_true",
@@ -42,13 +46,15 @@ class Check:
             _print_text(outcomes)
         _raise_refusals([outcome for outcome in outcomes.values() if isinstance(outcome, RefusedFile)], len(outcomes))
         if args.convert:
+            if any(isinstance(outcome, Configuration) for outcome in outcomes.values()):
+                raise UsageError("--convert takes scheme files", why="a directory was given, too")
             print(_converted([outcome for outcome in outcomes.values() if isinstance(outcome, Document)]), end="")
         return 0
 
 
 def _outcome(name: str) -> Outcome:
     try:
-        return load_document(name)
+        return load_configuration(Path(name)) if Path(name).is_dir() else load_document(name)
     except RefusedFile as error:
         return error
 
@@ -63,6 +69,10 @@ def _converted(documents: Sequence[Document]) -> str:
 def _as_json(name: str, outcome: Outcome) -> dict[str, object]:
     if isinstance(outcome, RefusedFile):
         return {"path": name, "accepted": False, "faults": [line.strip() for line in outcome.why.splitlines()]}
+    if isinstance(outcome, Configuration):
+        return {"path": name, "accepted": True, "daemon": outcome.daemon.model_dump(), "targets": [
+            {"name": plan.name, "selection": in_words(plan), "dry_run": plan.dry_run,
+             "schemes": [sentence(scheme) for scheme in plan.schemes]} for plan in outcome.targets]}
     return {"path": name, "accepted": True, "notes": list(outcome.notes), "schemes": [
         {**scheme.model_dump(), "limit_bytes": scheme.limit_bytes, "sentence": sentence(scheme)}
         for scheme in outcome.schemes]}
@@ -70,11 +80,26 @@ def _as_json(name: str, outcome: Outcome) -> dict[str, object]:
 
 def _print_text(outcomes: dict[str, Outcome]) -> None:
     for outcome in outcomes.values():
-        if not isinstance(outcome, RefusedFile):
+        if isinstance(outcome, Configuration):
+            _print_configuration(outcome)
+        elif not isinstance(outcome, RefusedFile):
             for scheme in outcome.schemes:
                 print(sentence(scheme))
             for note in outcome.notes:
                 print(f"  note: {note}")
+
+
+def _print_configuration(configuration: Configuration) -> None:
+    daemon = configuration.daemon
+    print(f"listens on {daemon.socket}, for root{f' and the group {daemon.group}' if daemon.group else ' alone'}")
+    if daemon.metrics is not None:
+        print(f"tells metrics on {daemon.metrics}")
+    for plan in configuration.targets:
+        print(f"{plan.name}: watches {in_words(plan)}{'; a dry run' if plan.dry_run else ''}")
+        for scheme in plan.schemes:
+            print(f"  {sentence(scheme)}")
+    if not configuration.targets:
+        print("watches nothing: there is no [targets.NAME]")
 
 
 def _raise_refusals(refusals: Sequence[RefusedFile], checked: int) -> None:

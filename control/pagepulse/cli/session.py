@@ -128,7 +128,7 @@ def fleet_session(args: argparse.Namespace, *, acts: bool = False, mute: bool = 
                   "  new processes are looked for once a second", file=sys.stderr)
         waiter = Waiter(None)
         stack.callback(waiter.close)
-        fleet = Fleet(reader, roster, options, _delays(stack))
+        fleet = Fleet(reader, roster, options, delays_if_counted(stack))
         stack.callback(fleet.close)
         running = FleetSession(fleet, waiter, options, command)
         yield running
@@ -136,7 +136,7 @@ def fleet_session(args: argparse.Namespace, *, acts: bool = False, mute: bool = 
             running.exit_status = command.end()
 
 
-def _delays(stack: ExitStack) -> TaskDelays | None:
+def delays_if_counted(stack: ExitStack) -> TaskDelays | None:
     """Who tells what targets wait for, if the kernel counts it."""
     if TaskDelays.hint():
         return None

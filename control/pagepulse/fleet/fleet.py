@@ -22,7 +22,7 @@ from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.fleet.backlog import Backlog, Unknown
 from pagepulse.fleet.glances import Glances
 from pagepulse.fleet.member import Member
-from pagepulse.fleet.roster import RIPE_NS, Roster
+from pagepulse.fleet.roster import Roster
 from pagepulse.kernel.lock import TargetLock
 from pagepulse.kernel.prices import calibrate
 from pagepulse.kernel.probes import NoProbes
@@ -34,7 +34,7 @@ from pagepulse.model.snapshot import Snapshot
 from pagepulse.monitor import Monitor, MonitorOptions, Totals
 from pagepulse.policy.shares import SharedBudget, intervals_ns
 
-_QUIET_NS = RIPE_NS  # events are taken this seldom: a storm of forks must not wake us for each
+_QUIET_NS = 30_000_000  # events are taken this seldom: a storm of forks must not wake us for each
 _SETTLE_NS = 500_000_000  # how often money is counted and shared out again
 _DELAYS_EVERY_NS = 10_000_000_000
 _PRESSURE_EVERY_NS = 10_000_000_000
@@ -99,7 +99,6 @@ class Fleet:
         self._settled_ns, self._settled_cpu_ns = time.monotonic_ns(), self._cpu_ns()
         self._visits_ns = self._taxes_ns = 0.0
         self._pressure_due_ns = 0
-        self._is_paused = False
         self.totals = Totals(time.monotonic_ns(), cpu_ns())
         self.opened = 0
         """How many processes were watched so far."""
@@ -129,6 +128,10 @@ class Fleet:
         self._backlog.forget(pid)
         self._drop(pid)
 
+    def try_refused(self) -> None:
+        """Try those again that could not be watched: another pagepulse may have let go of them."""
+        self._backlog.add(self.refused, set())
+
     def clearing(self) -> dict[str, Any]:
         """How accessed bits are cleared by now: `refs` where it is so for any of the processes."""
         of_each = [member.monitor.clearing() for member in self._members.values()]
@@ -143,14 +146,6 @@ class Fleet:
         return {**self.totals.summary(), "processes": self.opened, "refused_processes": len(self.refused),
                 "not_watched": self.roster.waiting, "not_known_yet": self.unknown.processes,
                 "not_known_yet_bytes": self.unknown.rss_bytes}
-
-    def pause(self) -> None:
-        """Visit nobody until `resume`; forks and exits are followed all the same."""
-        self._is_paused = True
-
-    def resume(self) -> None:
-        """Go on. What was touched meanwhile is known as far as it was watched."""
-        self._is_paused = False
 
     def snapshots(self, waiter: Waiter) -> Iterator[Snapshot]:
         """Snapshots, of whom it is the turn, until the duration is over, a signal comes, or nobody is left.
@@ -186,7 +181,7 @@ class Fleet:
         Returns:
             A snapshot, if one has been finished.
         """
-        if now_ns >= min(self._quiet_until_ns, self.roster.due_ns()):
+        if now_ns >= self._quiet_until_ns:
             self._call_roll(now_ns)
         if self._backlog and now_ns >= self._open_due_ns:
             self._open_some(now_ns)
@@ -194,7 +189,7 @@ class Fleet:
             self._settle(now_ns)
         member = self._next(now_ns)
         if member is None:
-            if now_ns >= self._glances.due_ns and not self._is_paused:
+            if now_ns >= self._glances.due_ns:
                 for woken, due_ns in self._glances.look(now_ns, may_hurry=not self._shared.is_in_debt):
                     self._at(woken, due_ns)
             return None
@@ -202,12 +197,11 @@ class Fleet:
 
     def due_ns(self) -> int:
         """When `step` is to be called again, whatever happens until then."""
-        due_ns = min(self.roster.due_ns(), self._settled_ns + 4 * _SETTLE_NS)
-        if time.monotonic_ns() < self._quiet_until_ns:  # deaf to forks until then
-            due_ns = min(due_ns, self._quiet_until_ns)
+        is_deaf = time.monotonic_ns() < self._quiet_until_ns
+        due_ns = min(self._quiet_until_ns if is_deaf else self.roster.due_ns(), self._settled_ns + 4 * _SETTLE_NS)
         if self._backlog:
             due_ns = min(due_ns, self._open_due_ns)
-        if self._members and not self._is_paused:
+        if self._members:
             due_ns = min(due_ns, self._queue[0][0], self._glances.due_ns)
         return due_ns
 
@@ -244,10 +238,12 @@ class Fleet:
             member = self._attached(pid)
         except (PagepulseError, OSError) as error:
             self._shared.opened(self._cpu_ns() - before_ns)
-            if not isinstance(error, TargetGone):
-                self.refused[pid] = getattr(error, "what", str(error))
-                self.on_event("refused", {"pid": pid, "why": self.refused[pid]})
+            why = getattr(error, "what", str(error))
+            if not isinstance(error, TargetGone) and self.refused.get(pid) != why:
+                self.refused[pid] = why
+                self.on_event("refused", {"pid": pid, "why": why})
             return
+        self.refused.pop(pid, None)
         member.interval_ns = self._options.aggregation_ns
         member.monitor.on_event = self._pass_on
         self._members[pid] = member
@@ -292,7 +288,7 @@ class Fleet:
         queue = self._queue
         while queue:
             due_ns, _, member = queue[0]
-            if member.is_open and member.due_ns == due_ns and (due_ns > now_ns or self._is_paused):
+            if member.is_open and member.due_ns == due_ns and due_ns > now_ns:
                 return None
             heapq.heappop(queue)
             if member.is_open and member.due_ns == due_ns:

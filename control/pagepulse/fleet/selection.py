@@ -28,7 +28,7 @@ class Selection:
     system: bool = False
     """All processes."""
     exe: str | None = None
-    """A pattern for the program's path, or for its last part where the pattern has no slash."""
+    """A pattern for the program's path; without a slash for its last part, or the name that `ps` shows."""
     user: int | None = None
     min_rss_bytes: int = 0
 
@@ -62,11 +62,14 @@ class Selection:
             return False
         if self.user is not None and census.user(pid) != self.user:
             return False
-        if self.exe is not None and not self._is_program(census.program(pid) or ""):
+        if self.exe is not None and not self._is_program(pid, census):
             return False
         least = self.min_rss_bytes or (SYSTEM_MIN_RSS_BYTES if self.system else _HAS_MEMORY_BYTES)
         return True if rss_bytes >= least else None
 
-    def _is_program(self, path: str) -> bool:
-        pattern = self.exe or "*"
-        return fnmatchcase(path if "/" in pattern else path.rpartition("/")[2], pattern)
+    def _is_program(self, pid: int, census: Census) -> bool:
+        """By its file or by its name: Debian's redis-server is a link to redis-check-rdb."""
+        pattern, path = self.exe or "*", census.program(pid) or ""
+        if "/" in pattern:
+            return fnmatchcase(path, pattern)
+        return any(fnmatchcase(name, pattern) for name in (path.rpartition("/")[2], census.name(pid) or ""))

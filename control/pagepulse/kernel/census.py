@@ -69,8 +69,12 @@ class Census:
         try:
             return printable(os.readlink(f"{self._root}/{pid}/exe").removesuffix(" (deleted)"))  # noqa: PTH115
         except OSError:
-            name = self._read(pid, "comm")
-            return None if name is None else printable(name.strip())
+            return self.name(pid)
+
+    def name(self, pid: int) -> str | None:
+        """As it calls itself, at most 15 bytes; None once it has exited."""
+        name = self._read(pid, "comm")
+        return None if name is None else printable(name.strip())
 
     def _stat(self, pid: int) -> list[str] | None:
         text = self._read(pid, "stat")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from pagepulse.errors import UsageError
+from pagepulse.kernel.maps import printable
 from pagepulse.model.system import Pressure
 
 _ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/memory"))
@@ -30,6 +31,11 @@ class Cgroup:
             raise UsageError(f"{path} is no control group", why=f"there is no {places[0] / _PROCESSES}",
                              hint="give its directory, as `systemd-cgls` shows it, or absolute")
         self.path = found
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the group exists now."""
+        return (self.path / _PROCESSES).exists()
 
     def pids(self) -> set[int]:
         """Ids of the processes in it and below; each process once, however many threads it has."""
@@ -57,3 +63,15 @@ def _read_pids(path: Path) -> list[int]:
         return [int(line) for line in path.read_text().split()]
     except OSError:
         return []
+
+
+def cgroup_of(pid: int) -> str:
+    """The control group of a process: of version 2, else of the memory controller; "" if it cannot be told."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    unified = found.get("", "")
+    of_memory = next((path for controllers, path in found.items() if "memory" in controllers.split(",")), "")
+    return printable(of_memory if unified in {"", "/"} and of_memory else unified)

@@ -7,6 +7,7 @@ import os
 import select
 import sys
 import termios
+import time
 import tty
 from types import TracebackType
 from typing import Self
@@ -37,3 +38,11 @@ class Keys:
         if self._saved is None or not select.select([self._fd], [], [], 0)[0]:
             return ""
         return os.read(self._fd, 64).decode(errors="replace")
+
+    def wait(self, patience_s: float) -> str:
+        """What was typed, as soon as something is, or nothing after so long."""
+        if self._saved is None:
+            time.sleep(patience_s)
+            return ""
+        select.select([self._fd], [], [], patience_s)
+        return self.pressed()

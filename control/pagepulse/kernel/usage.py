@@ -7,13 +7,21 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Self
 
 
 def cpu_ns() -> int:
     """CPU time of this process, user and system. The BPF programs run in our system calls: it is all there."""
     return time.process_time_ns()
+
+
+def rss_bytes() -> int:
+    """Resident size of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def rss_peak_bytes() -> int:
@@ -85,3 +93,88 @@ class Waiter:
             signal.signal(number, handler)
         os.close(self._read_fd)
         os.close(self._write_fd)
+
+
+class Wakeups:
+    """Sleeps as a Waiter does, for a daemon: SIGHUP asks for something, and other threads may wake it.
+
+    SIGTERM and SIGINT end the work; a second SIGINT ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self._read_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.is_over = False
+        self._hung_up = False
+        self._old = {number: signal.signal(number, self._on_signal)
+                     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._hung_up = True
+        else:
+            if self.is_over and number == signal.SIGINT:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                os.kill(os.getpid(), signal.SIGINT)
+            self.is_over = True
+        self.wake()
+
+    def wake(self) -> None:
+        """End the sleep, or the next one. Any thread may."""
+        with suppress(BlockingIOError):  # it is awake as it is
+            os.write(self._write_fd, b"!")
+
+    def take_hangup(self) -> bool:
+        """Whether SIGHUP came since this was last asked."""
+        hung_up, self._hung_up = self._hung_up, False
+        return hung_up
+
+    def wait_until(self, deadline_ns: int, fds: Iterable[int]) -> frozenset[int]:
+        """Sleep until CLOCK_MONOTONIC reaches the deadline, somebody wakes us, or one of these can be read.
+
+        Returns:
+            Those that can be read.
+        """
+        poll = select.poll()
+        for fd in (self._read_fd, *fds):
+            poll.register(fd, select.POLLIN)
+        remaining_ms = (deadline_ns - time.monotonic_ns()) / 1e6
+        ready = frozenset(fd for fd, _ in poll.poll(max(remaining_ms, 0)))
+        if self._read_fd in ready:
+            with suppress(BlockingIOError):
+                os.read(self._read_fd, 4096)
+        return ready - {self._read_fd}
+
+    def close(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        os.close(self._read_fd)
+        os.close(self._write_fd)
+
+
+class OwnTime:
+    """CPU time of this thread while a piece of work goes on, and what else is put on its account.
+
+    A context manager that can be entered again and again.
+    """
+
+    def __init__(self) -> None:
+        self._booked_ns = 0
+        self._entered_ns: int | None = None
+
+    def __enter__(self) -> Self:
+        self._entered_ns = time.thread_time_ns()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._booked_ns, self._entered_ns = self(), None
+
+    def __call__(self) -> int:
+        """Nanoseconds so far."""
+        running_ns = 0 if self._entered_ns is None else time.thread_time_ns() - self._entered_ns
+        return self._booked_ns + running_ns
+
+    def add(self, spent_ns: int) -> None:
+        """Book CPU time that was spent elsewhere for this work, too."""
+        self._booked_ns += spent_ns

@@ -22,13 +22,17 @@ from pagepulse.policy.scheme import Scheme
 MAX_BYTES = 1024 * 1024
 
 
-def load_document(path: str | Path) -> Document:
+def load_document(path: str | Path, trusted: AbstractSet[int] | None = None) -> Document:
     """What a scheme file says, of pagepulse or of damo.
+
+    Args:
+        path: The file.
+        trusted: User ids that may own it; None: those of `invoking_uids`.
 
     Raises:
         RefusedFile: The file cannot be read, somebody else could have written it, or its content has faults.
     """
-    return parse_document(_read_trusted(path), str(path))
+    return parse_document(read_trusted(path, trusted), str(path))
 
 
 def load_schemes(path: str | Path) -> tuple[Scheme, ...]:
@@ -85,22 +89,23 @@ def _has_acl(descriptor: int) -> bool:
     return False
 
 
-def _read_trusted(path: str | Path) -> bytes:
-    name = str(path)
+def read_trusted(path: str | Path, trusted: AbstractSet[int] | None = None) -> bytes:
+    """The bytes of a file that nobody else could have written; as `load_document`."""
+    name, trusted = str(path), invoking_uids() if trusted is None else trusted
     try:
         # Not blocking: opening a FIFO would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             status = os.fstat(descriptor)
             fault = _unfit(status)
-            doubt = "" if fault else _untrusted(descriptor, status)
+            doubt = "" if fault else _untrusted(descriptor, status, trusted)
             data = b"" if fault or doubt else _read(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise refusal(name, [error.strerror or str(error)]) from None
     if doubt:
-        raise refusal(name, [f"{doubt}; a scheme file will be run with root"],
+        raise refusal(name, [f"{doubt}; what it says will be done with root"],
                       hint="look into it; if you trust it, `chown` it to yourself or root and `chmod go-w` it")
     if len(data) > MAX_BYTES:
         fault = "expected at most 1 MiB, got more"
@@ -122,8 +127,7 @@ def _unfit(status: os.stat_result) -> str:
     return ""
 
 
-def _untrusted(descriptor: int, status: os.stat_result) -> str:
-    trusted = invoking_uids()
+def _untrusted(descriptor: int, status: os.stat_result, trusted: AbstractSet[int]) -> str:
     # Behind the group bits may stand an access control list, of which they are only the upper bound.
     private = bool(status.st_mode & stat.S_IWGRP and is_private_group(status.st_gid, trusted)
                    and not _has_acl(descriptor))

@@ -85,7 +85,7 @@ def _document(content: object) -> Document:
     try:
         return Document(SchemeFile.model_validate(content).schemes)
     except ValidationError as error:
-        raise _Faults([_fault(one, SchemeFile) for one in error.errors(include_url=False)]) from None
+        raise _Faults([fault_words(one, SchemeFile) for one in error.errors(include_url=False)]) from None
 
 
 def _of_damo(content: object, hidden: int) -> Document:
@@ -100,7 +100,7 @@ def _of_damo(content: object, hidden: int) -> Document:
         faults = error.errors(include_url=False)
         if error.title == SchemeFile.__name__:
             faults = [_replaced(one, translation.places) for one in faults]
-        raise _Faults([_fault(one, DamoDocument).removeprefix(prefix) for one in faults]) from None
+        raise _Faults([fault_words(one, DamoDocument).removeprefix(prefix) for one in faults]) from None
     return Document(schemes, tuple(note.removeprefix(prefix) for note in translation.notes))
 
 
@@ -141,7 +141,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return result
 
 
-def _fault(details: ErrorDetails, root: type[BaseModel]) -> str:
+def fault_words(details: ErrorDetails, root: type[BaseModel]) -> str:
     """`path.of.key: what was expected, what was found`."""
     location = list(details["loc"])
     match details["type"]:

@@ -143,7 +143,7 @@ class TargetStatus:
     evictions: Evictions
     processes: tuple[ProcessStatus, ...] = ()
     waiting_processes: int = 0
-    """Belong to it, and are too young or too small to be watched."""
+    """Belong to it, and are too young or too small, or still to be known: the budget says how soon."""
     refused: Mapping[int, str] = field(default_factory=dict)
     """Processes that cannot be watched -> why."""
     schemes: tuple[SchemeStatus, ...] = ()

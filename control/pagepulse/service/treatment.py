@@ -46,6 +46,7 @@ class Treatment:
         self._queued: set[tuple[int, int]] = set()
         self._unfinished: deque[Snapshot] = deque()
         self._again_ns = 0
+        self._treated: set[int] = set()
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
         """As the fleet's."""
         fleet.on_event = self._happened
@@ -83,6 +84,11 @@ class Treatment:
             self._again_ns = now_ns + _AGAIN_NS
             self._go_on(self.applier)
         return snapshot
+
+    def take_treated(self) -> set[int]:
+        """Processes that schemes were applied to since this was last asked."""
+        treated, self._treated = self._treated, set()
+        return treated
 
     def snapshots(self, waiter: Waiter) -> Iterator[Snapshot]:
         """Watch and treat until the duration is over, a signal comes, or nobody is left.
@@ -125,6 +131,7 @@ class Treatment:
         acted_ns = applier.acted_ns
         with suppress(TargetGone):  # it ended, or became another program: its next step finds out which
             applier.apply(monitor, _as_of(snapshot, time.monotonic_ns()))
+            self._treated.add(snapshot.pid)
         self.fleet.leave_out(applier.acted_ns - acted_ns)
         if not applier.is_unfinished(snapshot.pid):
             return False

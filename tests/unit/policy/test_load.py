@@ -46,7 +46,7 @@ def test_a_file_that_only_its_owner_can_write_is_read(path):
 def test_a_world_writable_file_is_refused_because_it_will_be_run_with_root(path):
     path.chmod(0o646)
     assert refusal(path) == ("expected a file that only its owner can write, got a world-writable file (mode 0646); "
-                             "a scheme file will be run with root")
+                             "what it says will be done with root")
 
 
 def test_a_file_behind_a_link_is_judged_not_the_link(path, tmp_path):
