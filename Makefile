@@ -90,6 +90,10 @@ bench-accuracy: setup workloads  ## What is found, and at what cost: real up to 
 bench-regions: setup  ## What estimating, cutting and merging regions costs, up to 100 000 of them
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.region_work $(BENCH_ARGS)
 
+.PHONY: bench-metrics
+bench-metrics: setup  ## What telling metrics costs: series, bytes and CPU of a scrape
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.metrics $(BENCH_ARGS)
+
 .PHONY: bench-packages
 bench-packages: setup  ## Install the real programs that bench-overhead and bench-schemes measure (Debian may start the servers)
 	$(Q)$(call install,$(BENCH_PACKAGES))
