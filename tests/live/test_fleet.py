@@ -32,9 +32,11 @@ def record(output: Path, *arguments: str) -> Recording:
 def test_forks_and_exits_of_processes_are_heard_and_those_of_threads_are_not():
     events = ProcessEvents()
     try:
-        child = subprocess.Popen([sys.executable, "-c", "import threading; threading.Thread(target=int).start()"])
-        child.wait()
-        heard = [event for event in events.drain() if child.pid in (event.pid, event.parent)]
+        program = "import threading; threading.Thread(target=int).start(); input()"
+        child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
+        heard = events.drain()
+        child.communicate(b"\n")
+        heard = [event for event in [*heard, *events.drain()] if child.pid in (event.pid, event.parent)]
         assert [(event.pid, event.parent) for event in heard] == [(child.pid, os.getpid()), (child.pid, None)]
     finally:
         events.close()

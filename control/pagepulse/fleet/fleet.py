@@ -22,7 +22,7 @@ from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.fleet.backlog import Backlog, Unknown
 from pagepulse.fleet.glances import Glances
 from pagepulse.fleet.member import Member
-from pagepulse.fleet.roster import Roster
+from pagepulse.fleet.roster import RIPE_NS, Roster
 from pagepulse.kernel.lock import TargetLock
 from pagepulse.kernel.prices import calibrate
 from pagepulse.kernel.probes import NoProbes
@@ -34,7 +34,7 @@ from pagepulse.model.snapshot import Snapshot
 from pagepulse.monitor import Monitor, MonitorOptions, Totals
 from pagepulse.policy.shares import SharedBudget, intervals_ns
 
-_QUIET_NS = 30_000_000  # events are taken this seldom: a storm of forks must not wake us for each
+_QUIET_NS = RIPE_NS  # events are taken this seldom: a storm of forks must not wake us for each
 _SETTLE_NS = 500_000_000  # how often money is counted and shared out again
 _DELAYS_EVERY_NS = 10_000_000_000
 _PRESSURE_EVERY_NS = 10_000_000_000
@@ -181,7 +181,7 @@ class Fleet:
         Returns:
             A snapshot, if one has been finished.
         """
-        if now_ns >= self._quiet_until_ns:
+        if now_ns >= min(self._quiet_until_ns, self.roster.due_ns()):
             self._call_roll(now_ns)
         if self._backlog and now_ns >= self._open_due_ns:
             self._open_some(now_ns)
@@ -197,8 +197,9 @@ class Fleet:
 
     def due_ns(self) -> int:
         """When `step` is to be called again, whatever happens until then."""
-        is_deaf = time.monotonic_ns() < self._quiet_until_ns
-        due_ns = min(self._quiet_until_ns if is_deaf else self.roster.due_ns(), self._settled_ns + 4 * _SETTLE_NS)
+        due_ns = min(self.roster.due_ns(), self._settled_ns + 4 * _SETTLE_NS)
+        if time.monotonic_ns() < self._quiet_until_ns:  # deaf to forks until then
+            due_ns = min(due_ns, self._quiet_until_ns)
         if self._backlog:
             due_ns = min(due_ns, self._open_due_ns)
         if self._members:

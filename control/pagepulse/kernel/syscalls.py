@@ -6,12 +6,14 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import socket
 
 import numpy as np
 import numpy.typing as npt
 
 # x86-64 numbers: arch/x86/entry/syscalls/syscall_64.tbl
 _SYS_MADVISE, _SYS_MOVE_PAGES, _SYS_PERF_EVENT_OPEN, _SYS_BPF, _SYS_PROCESS_MADVISE = 28, 279, 298, 321, 440
+_SYS_RECVMMSG = 299
 _MPOL_MF_MOVE = 2
 
 MADV_WILLNEED, MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE = 3, 15, 20, 21, 25
@@ -85,6 +87,47 @@ class HashDrain:
         _syscall(ctypes.c_long(_SYS_BPF), ctypes.c_long(_BPF_MAP_LOOKUP_AND_DELETE_BATCH), ctypes.byref(batch),
                  ctypes.c_size_t(ctypes.sizeof(batch)))
         return self._keys[: batch.count].copy(), self._values[: batch.count].copy()
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr."""
+
+    _fields_ = (("name", ctypes.c_void_p), ("name_size", ctypes.c_uint32), ("vectors", ctypes.c_void_p),
+                ("vector_count", ctypes.c_size_t), ("control", ctypes.c_void_p), ("control_size", ctypes.c_size_t),
+                ("flags", ctypes.c_int), ("pad", ctypes.c_int), ("size", ctypes.c_uint32))
+
+
+class Inbox:
+    """Takes many datagrams out of a socket with one system call.
+
+    Args:
+        fd: The socket.
+        count: How many at once.
+        size_bytes: What is kept of each.
+    """
+
+    def __init__(self, fd: int, count: int, size_bytes: int) -> None:
+        self._buffer = np.zeros((count, size_bytes), np.uint8)
+        start = self._buffer.ctypes.data
+        self._vectors = np.array([(start + place * size_bytes, size_bytes) for place in range(count)], np.uint64)
+        vectors = self._vectors.ctypes.data
+        self._messages = (_Message * count)(*(_Message(vectors=vectors + place * 16, vector_count=1)
+                                              for place in range(count)))
+        self._arguments = (ctypes.c_long(_SYS_RECVMMSG), ctypes.c_int(fd), ctypes.byref(self._messages),
+                           ctypes.c_uint(count), ctypes.c_int(socket.MSG_DONTWAIT), ctypes.c_void_p(None))
+
+    def take(self) -> npt.NDArray[np.uint8]:
+        """The next ones, shape (n, size_bytes): a view that the next call overwrites.
+
+        Raises:
+            BlockingIOError: There are none.
+            OSError: The socket failed.
+        """
+        count = _syscall(*self._arguments)
+        if count < 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+        return self._buffer[:count]
 
 
 class _RawTracepoint(ctypes.Structure):
