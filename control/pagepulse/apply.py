@@ -50,6 +50,7 @@ from pagepulse.policy.guards import (
 from pagepulse.policy.quota import Usage, charged, remaining_bytes, renewed
 from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
+from pagepulse.policy.waiting import slowdown
 from pagepulse.policy.watermarks import WatermarkState, watch_due, watched
 
 _APPLIED = {"stat", "migrate_hot", "migrate_cold", *ADVICE}
@@ -224,7 +225,8 @@ class Applier:
         if scheme.acts and guard_due(progress.guards, now_ns):
             part.monitor.look_for_returned()
             part.rss_bytes = target.rss_bytes()
-            moment = Moment(system_facts(), sum(one.rss_bytes for one in self._parts.values()), self.evictions)
+            most = max((one.monitor.waits.newest for one in self._parts.values()), key=slowdown)
+            moment = Moment(system_facts(), sum(one.rss_bytes for one in self._parts.values()), self.evictions, most)
             progress.guards = guarded(scheme.guards, scheme.action, scheme.limit_bytes, progress.guards, moment)
             progress.guarded_bytes = 0
             progress.looks += 1

@@ -16,7 +16,9 @@ from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.refs import TLB_NS
 from pagepulse.kernel.target import Target
+from pagepulse.kernel.taskstats import TaskDelays
 from pagepulse.kernel.usage import Waiter, cpu_ns, rss_peak_bytes
+from pagepulse.kernel.waits import WaitWatch
 from pagepulse.model.clearing import AUTO, is_mostly_shared
 from pagepulse.model.engine import Engine, EngineOptions
 from pagepulse.model.memory import PAGE
@@ -25,6 +27,7 @@ from pagepulse.model.prices import Prices
 from pagepulse.model.snapshot import Cost, Snapshot
 from pagepulse.model.work import Work
 from pagepulse.policy.budget import Budget
+from pagepulse.policy.waiting import slowdown
 
 _EXIT_NS = 50_000_000  # how long a process may take from losing its memory to being dead
 _PATIENCE, _DOUBLINGS, _ASLEEP_FACTOR = 8, 4, 4  # of a target that sleeps: intervals before the next doubling, ...
@@ -89,13 +92,14 @@ class Monitor:
         probes: The probes.
         options: How to watch.
         prices: Of this machine, where they were measured already.
+        delays: Asked for what the target waits for; None: nobody knows.
 
     Raises:
         PagepulseError: Its memory cannot be cleared as a whole, and that was asked for.
     """
 
     def __init__(self, process: Process, reader: Reader, probes: Probes | NoProbes, options: MonitorOptions,
-                 prices: Prices | None = None) -> None:
+                 prices: Prices | None = None, delays: TaskDelays | None = None) -> None:
         self.process, self._reader, self._probes, self._options = process, reader, probes, options
         self.prices = prices or calibrate(reader)
         self.budget = Budget(options.budget, options.aggregation_ns, self.prices, pinned=options.pinned)
@@ -106,6 +110,7 @@ class Monitor:
         self._cpu_ns = cpu_ns()
         self._lost = probes.lost
         self._asleep, self._target_cpu_ns = 0, -1
+        self.waits = WaitWatch(process.pid, delays)
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
 
     def _open(self) -> tuple[Target, Engine]:
@@ -278,7 +283,10 @@ class Monitor:
         totals.dropped += dropped
         totals.returned_bytes += (work.pages_returned + swept.pages_returned) * PAGE
         totals.unclearable_bytes = snapshot.unclearable_bytes
-        return replace(snapshot, dropped=dropped, cost=Cost(spent_ns, round(tax_ns)))
+        waits = self.waits.look(snapshot.end_ns)
+        self.budget.slowdown = slowdown(waits)
+        return replace(snapshot, dropped=dropped, cost=Cost(spent_ns, round(tax_ns)), delays=waits.delays,
+                       pressure=waits.pressure)
 
     def _newly_lost(self) -> int:
         """What the probes could not keep since this was last asked."""

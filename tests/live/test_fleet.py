@@ -89,6 +89,8 @@ def test_the_processes_of_a_control_group_and_those_below_it_are_found(output, g
         (group / "below" / "cgroup.procs").write_text(str(other.process.pid))
         with record(output, "--duration", "2s", "--cgroup", str(group)) as recording:
             assert sorted(recording.pids()) == sorted([one.process.pid, other.process.pid])
+            has_pressure = (group / "memory.pressure").exists()
+            assert (recording.last(one.process.pid).pressure is not None) == has_pressure
 
 
 def test_a_process_that_moves_into_the_group_is_watched_from_then_on(output, group):

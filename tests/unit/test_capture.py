@@ -21,7 +21,8 @@ from pagepulse.capture import Recorder, Recording, quantised
 from pagepulse.capture.codec import DIFF, MAGIC, PREAMBLE, SNAP, VERSION, frame
 from pagepulse.errors import PagepulseError, RefusedFile, UsageError
 from pagepulse.model.memory import PAGE
-from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Delays, Snapshot
+from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
+from pagepulse.model.system import Delays, Pressure
 
 
 def record(path, snapshots, summary=None, header=None):
@@ -395,6 +396,12 @@ def test_what_a_process_waited_for_is_kept(tmp_path):
     waited = Delays(1, 2**40, 3)
     written = [of(1, 1, delays=waited), of(2, 1), of(1, 2, delays=waited)]
     assert [s.delays for s in read(record(tmp_path / "r", written))] == [waited, None, waited]
+
+
+def test_pressure_of_control_groups_is_kept_to_the_bit(tmp_path):
+    first, second = Pressure(1, 2**40, 0.125, 1 / 3), Pressure(2, 2**40 + 1, 0.1, 0.0)
+    written = [of(1, 1, pressure=first), of(2, 1), of(1, 2, pressure=first), of(1, 3, pressure=second)]
+    assert [s.pressure for s in read(record(tmp_path / "r", written))] == [first, None, first, second]
 
 
 def test_a_recording_of_version_2_is_read(tmp_path, monkeypatch):

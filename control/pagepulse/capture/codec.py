@@ -18,7 +18,8 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Delays, Snapshot
+from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
+from pagepulse.model.system import Delays, Pressure
 
 MAGIC = b"\x89pagepulse\n\x1a"
 VERSION = 3
@@ -26,8 +27,9 @@ PREAMBLE = struct.Struct("<12sI")  # magic, version
 FRAME = struct.Struct("<4sII")  # kind, length of the payload, CRC-32 of kind, length and payload
 
 HEAD, MAPS, SNAP, DIFF, EVENT, DONE = b"HEAD", b"MAPS", b"SNAP", b"DIFF", b"EVNT", b"DONE"
-PROC, WAIT = b"PROC", b"WAIT"
-"""What follows, up to the next one, is of another process (since version 3); for how long it waited for memory."""
+PROC, WAIT, PRES = b"PROC", b"WAIT", b"PRES"
+"""What follows, up to the next one, is of another process (since version 3); for how long it waited for memory, and how
+much its control group does."""
 
 SCALARS = ("pid", "start_ns", "end_ns", "sampling_ns", "rss_bytes", "wss_bytes", "unknown_bytes", "unclearable_bytes",
            "dropped", "cpu_ns", "tax_ns", *(f"idle_{edge // 1_000_000_000}s_bytes" for edge in IDLE_EDGES_NS))
@@ -44,7 +46,7 @@ _START, _TOUCHED = (REGION.fields[name][1] // 4 for name in ("start", "touched_b
 _FLOATS = np.array([REGION.fields[name][1] // 4  # type: ignore[index]
                     for name in ("touched_bytes", "nr_accesses", "nr_accesses_error", "rate_hz")])
 _SHAPE = struct.Struct("<III")  # regions, regions of the snapshot before, new starts (or SAME_STARTS)
-_PID, _DELAYS = struct.Struct("<I"), struct.Struct("<QQQ")
+_PID, _DELAYS, _PRESSURE = struct.Struct("<I"), struct.Struct("<QQQ"), struct.Struct("<QQdd")
 _SAME_STARTS = 0xFFFF_FFFF
 _MAX_PAYLOAD = 1 << 28  # far above a million regions: what a crafted file may make us inflate
 _NO_WORDS: Words = np.zeros((0, ROW_WORDS), np.uint32)
@@ -288,6 +290,22 @@ def decode_delays(payload: bytes) -> Delays:
     if len(payload) != _DELAYS.size:
         raise Undecodable("delays are cut")
     return Delays(*_DELAYS.unpack(payload))
+
+
+def encode_pressure(pressure: Pressure) -> bytes:
+    """The payload of a PRES chunk."""
+    return _PRESSURE.pack(pressure.some_us, pressure.full_us, pressure.some_avg10, pressure.full_avg10)
+
+
+def decode_pressure(payload: bytes) -> Pressure:
+    """The pressure of a PRES chunk.
+
+    Raises:
+        Undecodable: The payload is not what `encode_pressure` writes.
+    """
+    if len(payload) != _PRESSURE.size:
+        raise Undecodable("pressure is cut")
+    return Pressure(*_PRESSURE.unpack(payload))
 
 
 def encode_names(mappings: tuple[str, ...]) -> bytes:

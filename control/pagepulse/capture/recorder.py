@@ -24,6 +24,7 @@ from pagepulse.capture.codec import (
     MAGIC,
     MAPS,
     PREAMBLE,
+    PRES,
     PROC,
     SNAP,
     VERSION,
@@ -32,10 +33,12 @@ from pagepulse.capture.codec import (
     encode_delays,
     encode_names,
     encode_pid,
+    encode_pressure,
     frame,
 )
 from pagepulse.errors import PagepulseError, UsageError
-from pagepulse.model.snapshot import Delays, Snapshot
+from pagepulse.model.snapshot import Snapshot
+from pagepulse.model.system import Delays, Pressure
 
 KEY_EVERY_NS = 10_000_000_000
 """A snapshot that needs none before it, this often: the newest one is then found without decoding an hour."""
@@ -52,6 +55,7 @@ class _Process:
     encoder: Encoder = field(default_factory=Encoder)
     mappings: tuple[str, ...] | None = None
     delays: Delays | None = None
+    pressure: Pressure | None = None
     next_key_ns: int | None = None
 
 
@@ -101,6 +105,9 @@ class Recorder:
         if snapshot.delays is not None and snapshot.delays != process.delays:
             process.delays = snapshot.delays
             chunks.append(frame(WAIT, encode_delays(snapshot.delays)))
+        if snapshot.pressure is not None and snapshot.pressure != process.pressure:
+            process.pressure = snapshot.pressure
+            chunks.append(frame(PRES, encode_pressure(snapshot.pressure)))
         key = process.next_key_ns is None or snapshot.end_ns >= process.next_key_ns
         if key:
             process.next_key_ns = snapshot.end_ns + KEY_EVERY_NS

@@ -23,6 +23,7 @@ from pagepulse.capture.codec import (
     MAGIC,
     MAPS,
     PREAMBLE,
+    PRES,
     PROC,
     SNAP,
     VERSION,
@@ -33,9 +34,11 @@ from pagepulse.capture.codec import (
     decode_delays,
     decode_names,
     decode_pid,
+    decode_pressure,
 )
 from pagepulse.errors import PagepulseError, RefusedFile
-from pagepulse.model.snapshot import Delays, Snapshot
+from pagepulse.model.snapshot import Snapshot
+from pagepulse.model.system import Delays, Pressure
 from pagepulse.units import format_size
 
 
@@ -62,6 +65,7 @@ class _Process:
     decoder: Decoder = field(default_factory=Decoder)
     mappings: tuple[str, ...] = ()
     delays: Delays | None = None
+    pressure: Pressure | None = None
 
 
 class Recording:
@@ -203,10 +207,12 @@ class Recording:
                     process.mappings = decode_names(self._payload(chunk))
                 elif chunk.kind == WAIT:
                     process.delays = decode_delays(self._payload(chunk))
+                elif chunk.kind == PRES:
+                    process.pressure = decode_pressure(self._payload(chunk))
                 elif chunk.kind in (SNAP, DIFF):
                     snapshot = process.decoder.decode(self._payload(chunk), process.mappings, key=chunk.kind == SNAP)
                     processes[snapshot.pid] = process  # the first one has no PROC chunk
-                    yield replace(snapshot, delays=process.delays)
+                    yield replace(snapshot, delays=process.delays, pressure=process.pressure)
             except Undecodable as error:
                 raise self._refused(f"at byte {chunk.offset}: {error}") from None
 

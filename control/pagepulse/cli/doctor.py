@@ -14,6 +14,7 @@ from pagepulse.kernel.prices import calibrate
 from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.program import Programs
 from pagepulse.kernel.reader import Reader
+from pagepulse.kernel.taskstats import TaskDelays
 from pagepulse.model.prices import Prices
 from pagepulse.units import format_size
 
@@ -35,8 +36,9 @@ class Doctor:
             "kernel": found.kernel, "machine": found.machine, "levels": found.page_table_levels, "btf": found.has_btf,
             "lockdown": found.lockdown, "missing_capabilities": list(found.missing_capabilities), "thp": found.thp,
             "swap": {"total_bytes": found.swap_total_bytes, "free_bytes": found.swap_free_bytes},
-            "psi": found.has_psi, "damon_running": found.damon_running, "direct_map": None, "probes": [],
-            "budget_calibration": None, "compile_cpu_s": None, "usable": True, "problem": None,
+            "psi": found.has_psi, "delays": not TaskDelays.hint(), "damon_running": found.damon_running,
+            "direct_map": None, "probes": [], "budget_calibration": None, "compile_cpu_s": None,
+            "usable": True, "problem": None,
         }
         status = 0
         try:
@@ -67,7 +69,8 @@ def _in_words(report: dict[str, Any], found: HostFacts) -> str:
              f"direct map    {report['direct_map'] or 'not looked for'}, checked against /proc/self/pagemap",
              f"huge pages    {found.thp or 'not built in'} (transparent_hugepage/enabled)",
              f"swap          {_swap(found)}",
-             f"PSI           {'yes' if found.has_psi else 'no: pressure cannot be told'}"]
+             f"PSI           {'yes' if found.has_psi else 'no: pressure cannot be told'}",
+             f"delays        {TaskDelays.hint() or 'counted'}"]
     if found.damon_running:
         lines.append(f"DAMON         {found.damon_running} running: it clears accessed bits, too")
     for probe in report["probes"]:

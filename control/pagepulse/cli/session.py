@@ -74,7 +74,7 @@ def session(args: argparse.Namespace, *, acts: bool = False, mute: bool = False)
         waiter = Waiter(process.pidfd)
         stack.callback(waiter.close)
         try:
-            monitor = Monitor(process, reader, probes, options)
+            monitor = Monitor(process, reader, probes, options, delays=delays_if_counted(stack))
         except TargetGone:
             raise _ended_too_soon() from None
         stack.callback(monitor.close)

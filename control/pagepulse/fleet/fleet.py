@@ -36,7 +36,6 @@ from pagepulse.policy.shares import SharedBudget, intervals_ns
 
 _QUIET_NS = RIPE_NS  # events are taken this seldom: a storm of forks must not wake us for each
 _SETTLE_NS = 500_000_000  # how often money is counted and shared out again
-_DELAYS_EVERY_NS = 10_000_000_000
 _PRESSURE_EVERY_NS = 10_000_000_000
 _FIRST_VISIT_NS, _SMOOTHING = 4_000_000.0, 0.2  # booked in advance: getting to know a process; then what it has cost
 _OPEN_AT_ONCE, _OPEN_NS = 2, 20_000_000  # so that those that are known are visited meanwhile
@@ -265,7 +264,8 @@ class Fleet:
             process.close()
             raise
         try:
-            return Member(process, lock, Monitor(process, self._reader, NoProbes(), self._options, self.prices))
+            monitor = Monitor(process, self._reader, NoProbes(), self._options, self.prices, self._delays)
+            return Member(process, lock, monitor)
         except (PagepulseError, OSError):
             lock.close()
             process.close()
@@ -328,9 +328,6 @@ class Fleet:
             cost_ns = snapshot.cost.cpu_ns + snapshot.cost.tax_ns
             self._shared.opened(cost_ns - self._first_visit_ns)
             self._first_visit_ns += _SMOOTHING * (cost_ns - self._first_visit_ns)
-        if self._delays is not None and snapshot.end_ns >= member.delays_due_ns:
-            member.delays_due_ns = snapshot.end_ns + _DELAYS_EVERY_NS
-            member.delays = self._delays.of(snapshot.pid)
         self._taxes_ns += snapshot.cost.tax_ns
         totals = self.totals
         totals.snapshots += 1
@@ -338,7 +335,7 @@ class Fleet:
         totals.dropped += snapshot.dropped
         totals.unclearable_bytes += snapshot.unclearable_bytes - member.unclearable_bytes
         member.unclearable_bytes = snapshot.unclearable_bytes
-        return replace(snapshot, delays=member.delays)
+        return snapshot
 
     def last_words(self) -> Iterator[Snapshot]:
         """Snapshots of those of whom there is none yet."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pagepulse.kernel.lock import TargetLock
 from pagepulse.kernel.process import Process
 from pagepulse.model.memory import PAGE
-from pagepulse.model.snapshot import Delays, Snapshot
+from pagepulse.model.snapshot import Snapshot
 from pagepulse.monitor import Monitor
 
 _USUAL_VISIT_NS = 1_500_000.0  # until its own price is known
@@ -50,8 +50,6 @@ class Member:
     clock_at_glance_ns: int = -1
     unknown_bytes: int = 0
     unclearable_bytes: int = 0
-    delays: Delays | None = None
-    delays_due_ns: int = 0
     is_open: bool = True
     seen: int = 0
     """Snapshots of it."""
@@ -59,7 +57,7 @@ class Member:
     def begin(self, now_ns: int) -> Generator[int, None, Snapshot]:
         """Begin an aggregation interval."""
         budget = self.monitor.budget
-        self.interval_ns = budget.aggregation_ns = max(self.interval_ns, budget.shortest_ns)
+        self.interval_ns = budget.aggregation_ns = max(int(self.interval_ns * budget.slowdown), budget.shortest_ns)
         budget.share = self.cost_ns / self.interval_ns
         self.begun_ns, self.spent_ns = now_ns, 0
         self.steps = self.monitor.interval()

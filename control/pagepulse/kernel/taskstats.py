@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 
 from pagepulse.errors import Unsupported
-from pagepulse.model.snapshot import Delays
+from pagepulse.model.system import Delays
 
 _SYSCTL = Path("/proc/sys/kernel/task_delayacct")
 _GENERIC, _CONTROL, _REQUEST, _ERROR = 16, 0x10, 1, 2  # NETLINK_GENERIC, GENL_ID_CTRL, NLM_F_REQUEST, NLMSG_ERROR

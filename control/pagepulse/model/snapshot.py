@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pagepulse.model.system import Delays, Pressure
+
 REGION = np.dtype([
     ("start", "<u8"),  # first byte
     ("end", "<u8"),  # one past the last byte
@@ -42,16 +44,6 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Delays:
-    """For how long the threads of a target waited for memory since they began, in nanoseconds, as the kernel counts."""
-
-    swapin_ns: int
-    reclaim_ns: int
-    thrashing_ns: int
-    """Waiting for pages of files that had been in memory a moment before."""
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one aggregation interval said about a target."""
 
@@ -76,6 +68,8 @@ class Snapshot:
     cost: Cost
     delays: Delays | None = None
     """None: nobody asked, or the kernel does not count."""
+    pressure: Pressure | None = None
+    """Of the target's control group; None where it has none of its own, or the kernel does not measure it."""
 
     @property
     def max_nr_accesses(self) -> float:

@@ -20,6 +20,33 @@ class Pressure:
 
 
 @dataclass(frozen=True, slots=True)
+class Delays:
+    """For how long the threads of a target waited for memory since they began, in nanoseconds, as the kernel counts."""
+
+    swapin_ns: int
+    reclaim_ns: int
+    thrashing_ns: int
+    """Waiting for pages of files that had been in memory a moment before."""
+
+    @property
+    def total_ns(self) -> int:
+        """Of all kinds; of several threads, it may be more than the time that has passed."""
+        return self.swapin_ns + self.reclaim_ns + self.thrashing_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What a target waits for."""
+
+    delays: Delays | None = None
+    """None: the kernel does not count them."""
+    pressure: Pressure | None = None
+    """Of its control group; None: it has none of its own, or the kernel does not measure it."""
+    share: float = 0.0
+    """Of the time between the last two looks: how long its threads waited, together."""
+
+
+@dataclass(frozen=True, slots=True)
 class SystemFacts:
     """The machine's memory, or a cgroup's where a target is confined to one."""
 

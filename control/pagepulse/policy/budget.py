@@ -53,6 +53,8 @@ class Budget:
         self._debt_ns = self._start_debt_ns = 0.0
         self._range_pages = prices.range_clear_ns / prices.page_clear_ns
         self._allowed_pages = 0.0
+        self.slowdown = 1.0
+        """The target waits for memory: it is looked at so many times more seldom."""
         self._first_sweep_pages = _FIRST_SWEEP_NS / prices.page_clear_ns
 
     def at_least(self, shortest_ns: int) -> None:
@@ -114,7 +116,8 @@ class Budget:
         self._start_debt_ns -= repaid_ns
         free = _USE * self.share - self._sweep_share - self._debt_ns / _REPAY_NS - repaid_ns / duration_ns
         free = max(free, _FREE_AT_LEAST * self.share)
-        wanted_ns = min(self._cost_ns / free, self._longest_ns)
+        wanted_ns = min(max(self._cost_ns / free, self.shortest_ns if self.slowdown > 1 else 0.0) * self.slowdown,
+                        self._longest_ns)
         if self._pinned:
             self._adapt_probes(wanted_ns / self.aggregation_ns)
             return

@@ -76,12 +76,22 @@ class StepShareGuard(Guard):
         "So much may go in any case; small targets would take for ever. Default: 64 MiB."))
 
 
+class WaitsGuard(Guard):
+    """Watches what the target itself waits for. Delays are counted where `sysctl kernel.task_delayacct` is 1."""
+
+    max_delay: Share = Field(default=0.1, description=(
+        "Its threads wait at most this share of the time for swap-in, reclaim and thrashing. Default: 10%."))
+    max_full: Share = Field(default=0.05, description=(
+        "All of its control group waits for memory at most this share of the time. Default: 5%."))
+
+
 class Guards(SchemeObject):
     """What keeps a scheme from doing harm; each has a switch, `enabled`."""
 
     refault: RefaultGuard = RefaultGuard()
     trial: TrialGuard = TrialGuard()
     psi: PsiGuard = PsiGuard()
+    waits: WaitsGuard = WaitsGuard()
     swap: SwapGuard = SwapGuard()
     rss_floor: RssFloorGuard = RssFloorGuard()
     step_share: StepShareGuard = StepShareGuard()

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pagepulse.model.system import Evictions, SystemFacts
+from pagepulse.model.system import Evictions, SystemFacts, Waits
 from pagepulse.policy.fields import Action, exact_share, exact_size
 from pagepulse.policy.guard_settings import Guards, RefaultGuard
 from pagepulse.policy.trial import Seen, allowed_bytes, remembered
+from pagepulse.policy.waiting import harm
 from pagepulse.units import format_share, format_size, format_time_ns
 
 STEP_NS = 1_000_000_000
@@ -40,6 +41,8 @@ class Moment:
     """Of the target."""
     evictions: Evictions = field(default_factory=Evictions)
     """Of all its schemes."""
+    waits: Waits = field(default_factory=Waits)
+    """Of the target that waits most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,8 @@ def guarded(guards: Guards, action: Action, quota_bytes: int | None, state: Guar
     moments = _window(guards.refault, state, moment)
     refault, share, stopped_ns = _refault(guards.refault, quota_bytes, state, moments)
     seen = remembered(guards.trial, state.trial, (moment.facts.now_ns, moment.evictions))
-    verdicts = (refault, _trial(guards, seen, moment), psi, _swap(guards, before, moment),
-                _floor(guards, moment.rss_bytes), _step(guards, moment.rss_bytes))
+    verdicts = (refault, _trial(guards, seen, moment), psi, _waits(guards, moment),
+                _swap(guards, before, moment), _floor(guards, moment.rss_bytes), _step(guards, moment.rss_bytes))
     return GuardState(verdicts, moments, share, stopped_ns, seen)
 
 
@@ -185,6 +188,13 @@ def _psi(guards: Guards, moment: Moment) -> Verdict:
             return Verdict("psi", "stops", 0, f"{name} programs wait for memory {format_share(value)} of the time, "
                                               f"above {exact_share(most)}")
     return Verdict("psi", "open")
+
+
+def _waits(guards: Guards, moment: Moment) -> Verdict:
+    if not guards.waits.enabled:
+        return Verdict("waits", "off")
+    reason = harm(guards.waits, moment.waits)
+    return Verdict("waits", "stops", 0, reason) if reason else Verdict("waits", "open")
 
 
 def _swap(guards: Guards, before: Moment, moment: Moment) -> Verdict:

@@ -14,7 +14,7 @@ from pagepulse.model.snapshot import IDLE_EDGES_NS, Snapshot
 from pagepulse.report.folding import SpanCollector, fold
 from pagepulse.report.heat import heat
 from pagepulse.report.heat_text import heat_text, time_columns
-from pagepulse.report.words import not_known, percent, shortened
+from pagepulse.report.words import not_known, percent, shortened, waits
 from pagepulse.units import format_share, format_size, format_time_ns
 
 _HISTORY = 240  # columns of the widest terminal that is filled
@@ -99,6 +99,7 @@ class LiveView:
         yield (f"cost {format_share(standing.cpu_share)} of a CPU, the target {format_share(standing.tax_share)}; "
                f"probes: {probes}")
         yield from not_known(self._history[-1])
+        yield from waits(self._history[-1])
         if standing.caveat:
             yield standing.caveat
 

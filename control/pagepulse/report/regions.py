@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pagepulse.model.snapshot import Snapshot
-from pagepulse.report.words import not_known, number, shortened, wrapped
+from pagepulse.report.words import not_known, number, shortened, waits, wrapped
 from pagepulse.units import format_size, format_time_ns
 
 
@@ -27,7 +28,9 @@ def regions_json(snapshots: Iterable[Snapshot]) -> Iterator[str]:
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     """One snapshot as the JSON document has it. A rate or count that is not a number is null."""
     names = snapshot.regions.dtype.names or ()
-    return {"start_ns": snapshot.start_ns, "end_ns": snapshot.end_ns, "regions": [
+    waiting = {name: asdict(value) for name, value in (("delays", snapshot.delays), ("pressure", snapshot.pressure))
+               if value is not None}
+    return {"start_ns": snapshot.start_ns, "end_ns": snapshot.end_ns, **waiting, "regions": [
         _region_json(snapshot, dict(zip(names, row, strict=True))) for row in snapshot.regions.tolist()]}
 
 
@@ -71,7 +74,7 @@ def regions_text(snapshots: Iterable[Snapshot], origin_ns: int, width: int = 80)
             cells = _cells(snapshot, row)
             yield " ".join([f"{cells[column.title]:>{column.width}}" for column in columns]
                            + [shortened(snapshot.mappings[row["mapping"]], name_width)])
-        yield from wrapped(not_known(snapshot), width)
+        yield from wrapped([*not_known(snapshot), *waits(snapshot)], width)
 
 
 def _heading(snapshot: Snapshot, origin_ns: int) -> Iterator[str]:

@@ -37,7 +37,7 @@ def together(snapshots: Iterable[Snapshot], ends: Iterable[tuple[int, int]]) -> 
         newest[snapshot.pid] = snapshot
         total += _sizes(snapshot)
         summed = dict(zip(_SUMMED, total.tolist(), strict=False))
-        yield replace(snapshot, pid=0, regions=np.empty(0, REGION), mappings=(), delays=None,
+        yield replace(snapshot, pid=0, regions=np.empty(0, REGION), mappings=(), delays=None, pressure=None,
                       rss_bytes=summed["rss_bytes"], wss_bytes=summed["wss_bytes"],
                       unknown_bytes=summed["unknown_bytes"], unclearable_bytes=summed["unclearable_bytes"],
                       idle_bytes=tuple(total[len(_SUMMED):].tolist()))

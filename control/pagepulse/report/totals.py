@@ -11,7 +11,7 @@ import numpy as np
 
 from pagepulse.model.snapshot import IDLE_EDGES_NS, Snapshot
 from pagepulse.report.overview import Overview
-from pagepulse.report.words import DROPPED_MEANS, counted, not_known, not_watched, percent, wrapped
+from pagepulse.report.words import DROPPED_MEANS, counted, not_known, not_watched, percent, waits, wrapped
 from pagepulse.units import format_share, format_size, format_time_ns
 
 PERCENTILES = (0, 25, 50, 75, 100)
@@ -39,7 +39,7 @@ def wss_text(summed: Overview, width: int = 80) -> Iterator[str]:
     for percentile, value in values.items():
         bar = "*" * round(room * value / top) if top else ""
         yield f"{percentile:>10}{format_size(value):>12} |{bar:<{room}}|"
-    yield from wrapped([*costs_text(summed), *not_watched(summed.last)], width)
+    yield from wrapped([*costs_text(summed), *not_watched(summed.last), *waits(summed.last)], width)
 
 
 def idle_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def idle_text(snapshot: Snapshot, watched_ns: int, width: int = 80) -> Iterator[
         first, *more = textwrap.wrap(meaning, max(width - 21, 10))
         yield f"{size:>10} {f'({share})' if share else '':<9} {first}"
         yield from (f"{'':21}{line}" for line in more)
-    yield from wrapped(not_known(snapshot), width)
+    yield from wrapped([*not_known(snapshot), *waits(snapshot)], width)
 
 
 def costs_text(summed: Overview) -> Iterator[str]:

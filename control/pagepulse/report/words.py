@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from pagepulse.model.snapshot import Snapshot
-from pagepulse.units import format_size
+from pagepulse.units import format_share, format_size, format_time_ns
 
 UNKNOWN_MEANS = "never yet seen untouched, so neither hot nor cold"
 UNCLEARABLE_MEANS = "shared, locked, hugetlb or pinned: the kernel does not clear its accessed bits for us"
@@ -65,6 +65,20 @@ def not_known(snapshot: Snapshot) -> list[str]:
     """One line for each thing that this snapshot cannot tell; nothing if it can tell all."""
     lost = f"not known: {counted(snapshot.dropped, 'sample')} lost: {DROPPED_MEANS}"
     return [*not_watched(snapshot), *([lost] if snapshot.dropped else [])]
+
+
+def waits(snapshot: Snapshot) -> list[str]:
+    """One line for each way in which the target waits for memory; nothing where it does not, or nobody knows."""
+    lines = []
+    delays, pressure = snapshot.delays, snapshot.pressure
+    if delays is not None and delays.total_ns:
+        lines.append(f"it has waited {format_time_ns(delays.swapin_ns)} for swap-in, "
+                     f"{format_time_ns(delays.reclaim_ns)} in reclaim and {format_time_ns(delays.thrashing_ns)} in "
+                     "thrashing, all its threads together")
+    if pressure is not None and pressure.some_avg10:
+        lines.append(f"of its control group some wait for memory {format_share(pressure.some_avg10)} of the time, all "
+                     f"{format_share(pressure.full_avg10)}")
+    return lines
 
 
 def not_watched(snapshot: Snapshot) -> list[str]:

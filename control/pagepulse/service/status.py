@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pagepulse.model.snapshot import IDLE_EDGES_NS, Delays, Snapshot
-from pagepulse.model.system import Evictions, Pressure
+from pagepulse.model.snapshot import IDLE_EDGES_NS, Snapshot
+from pagepulse.model.system import Delays, Evictions, Pressure
 from pagepulse.policy.guards import Verdict
 from pagepulse.policy.result import SchemeResult
 

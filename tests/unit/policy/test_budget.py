@@ -194,3 +194,13 @@ def test_where_every_interval_clears_the_whole_target_it_is_a_second_at_least_an
     run = Run(budget, lambda _length, _probes: gib * 16 * MS, seconds=600)
     assert min(run.lengths_ns) >= (100 * MS if pinned else SECOND)
     assert budget.aggregation_ns == 100 * MS if pinned else sum(run.spent_ns[-5:]) <= 0.01 * sum(run.lengths_ns[-5:])
+
+
+def test_a_target_that_waits_for_memory_is_looked_at_more_seldom_and_then_as_before():
+    budget = Budget(0.01, 100 * MS, PRICES, pinned=False)
+    usual_ns = Run(budget, lambda _length, _probes: 0.3 * MS, seconds=30).lengths_ns[-1]
+    budget.slowdown = 4.0
+    slow_ns = Run(budget, lambda _length, _probes: 0.3 * MS, seconds=60).lengths_ns[-1]
+    assert slow_ns == pytest.approx(4 * usual_ns, rel=0.2)
+    budget.slowdown = 1.0
+    assert Run(budget, lambda _length, _probes: 0.3 * MS, seconds=60).lengths_ns[-1] == usual_ns

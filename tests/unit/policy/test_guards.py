@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import MIB, SECOND, system
-from pagepulse.model.system import Evictions, Pressure
+from pagepulse.model.system import Evictions, Pressure, Waits
 from pagepulse.policy.guard_settings import Guards
 from pagepulse.policy.guards import GuardState, Moment, Verdict, guard_due, guarded
 
@@ -24,8 +24,9 @@ def only(name: str, **settings: Any) -> Guards:
 
 
 def moment(seconds: float = 0, *, rss_bytes: int = 1024 * MIB, evicted: int = 0, returned: int = 0,
-           **facts: Any) -> Moment:
-    return Moment(system(now_ns=round(seconds * SECOND), **facts), rss_bytes, Evictions(evicted, returned))
+           waits: Waits | None = None, **facts: Any) -> Moment:
+    return Moment(system(now_ns=round(seconds * SECOND), **facts), rss_bytes, Evictions(evicted, returned),
+                  waits or Waits())
 
 
 def after(guards: Guards, *moments: Moment, action: Any = "pageout") -> GuardState:
@@ -206,3 +207,11 @@ def test_whatever_happens_the_least_limit_counts_and_few_moments_are_kept(steps)
         assert bool(state.stops) == (min(limits) == 0)
         assert len(state.moments) <= 40
         assert 0 < state.share <= 1
+
+
+def test_a_target_that_waits_for_memory_keeps_what_it_has():
+    calm = after(only("waits"), moment())
+    waiting = after(only("waits"), moment(waits=Waits(share=0.5)))
+    assert (calm.stops, calm.limit_bytes) == ("", None)
+    assert (waiting.stops, waiting.limit_bytes) == (
+        "the target waits 50.00 % of the time for swap-in, reclaim and thrashing, above 10%", 0)
