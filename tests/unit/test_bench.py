@@ -155,8 +155,8 @@ def test_a_change_in_brief_says_its_interval_in_percent():
 
 
 def run(rate=100.0, rss=1000.0, p99_us=None):
-    return {"rate": rate, "p99_us": p99_us, "rss_bytes": rss, "used_bytes": rss, "major_faults": 3,
-            "applied_bytes": 5 << 20, "returned_bytes": 1 << 20}
+    return {"rate": rate, "per_cpu_s": 2 * rate, "p99_us": p99_us, "rss_bytes": rss, "used_bytes": rss,
+            "major_faults": 3, "applied_bytes": 5 << 20, "returned_bytes": 1 << 20}
 
 
 def treated(program, way="prcl", **after):
@@ -180,7 +180,7 @@ def test_the_goal_for_a_mostly_idle_program_asks_for_memory_and_speed_at_once():
 def test_one_round_has_no_interval_and_what_has_no_requests_no_latency():
     once = treated("a", rate=99.0) | {"without": [run()], "with": [run(rate=99.0)]}
     made = schemes.table_of([once])
-    assert made.rows[0][2:4] == ["-1.00 %", "-"]
+    assert made.rows[0][2:5] == ["-1.00 %", "-1.00 %", "-"]
     assert "(goal: -5 %: not shown)" in made.remarks[0]
 
 
@@ -198,8 +198,8 @@ def test_the_naive_rival_sees_mappings_as_smaps_tells_of_them():
 
 
 def test_huge_pages_are_judged_by_the_speed_that_is_kept_and_the_memory_that_is_removed():
-    never, always = {"rate": 100.0, "rss_bytes": 300 << 20}, {"rate": 200.0, "rss_bytes": 1000 << 20}
-    said = schemes.huge_pages_paid(never, always, {"rate": 190.0, "rss_bytes": 510 << 20})
+    never, always = {"per_cpu_s": 100.0, "rss_bytes": 300 << 20}, {"per_cpu_s": 200.0, "rss_bytes": 1000 << 20}
+    said = schemes.huge_pages_paid(never, always, {"per_cpu_s": 190.0, "rss_bytes": 510 << 20})
     assert said == ("THP always is +100.0 % faster than never; ethp keeps 90 % of that (goal: 80 %: met); of the "
                     "700 MiB more that THP always takes, ethp removes 70 % (goal: 90 %: MISSED).")
     assert schemes.huge_pages_paid(never, always | {"rss_bytes": 301 << 20}, never).endswith("worth speaking of.")

@@ -40,11 +40,11 @@ class Sparse(Service):
     """Where huge pages pay in one place, and waste memory in another."""
 
     name = "numpy-sparse"
-    about = "numpy, reads at random from 256 MiB; of 768 MiB more, one page in 2 MiB was touched once"
+    about = "numpy, reads at random from 512 MiB; of 1.5 GiB more, one page in 2 MiB was touched once"
 
     def start(self) -> None:
         """The load is the program."""
-        self.pid = self.load("load_science.py", "sparse", str(1 << 30), environment=NO_HUGE_PAGES).pid
+        self.pid = self.load("load_science.py", "sparse", str(2 << 30), environment=NO_HUGE_PAGES).pid
 
 
 class Idle(Service):
