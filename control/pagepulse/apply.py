@@ -287,6 +287,8 @@ class Applier:
             progress.result += SchemeResult(progress.scheme.name, progress.scheme.action,
                                             saved_bytes=turn.saved.add(start, used) * PAGE)
         effects = self._act(progress.scheme, monitor, candidate, pages, (now_ns, left))
+        for gone in (np.concatenate(effect.applied) for effect in effects if effect.applied):
+            monitor.engine.evicted(gone, now_ns - candidate.min_idle_ns)
         spent_ns = cpu_ns() - begun_ns
         monitor.leave_out(spent_ns)
         self.acted_ns += spent_ns
@@ -300,8 +302,6 @@ class Applier:
             progress.is_without_swap |= NO_SWAP in effect.reasons
             if progress.scheme.action in TAKES_MEMORY:
                 part.evicted_bytes += effect.applied_bytes
-            for applied in effect.applied:
-                monitor.engine.evicted(applied, now_ns - candidate.min_idle_ns)
 
     def _act(self, scheme: Scheme, monitor: Monitor, candidate: Candidate, pages: PageState,
              limits: tuple[int, int | None]) -> list[Effect]:

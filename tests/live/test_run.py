@@ -14,6 +14,7 @@ import pytest
 from demo.swap import temporary_swap
 from live.machine import wait_until
 from live.recorder import line, pagepulse
+from pagepulse.capture import Recording
 from pagepulse.kernel.numa import nodes_with_memory
 from pagepulse.kernel.syscalls import move_pages
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW_PAGES
@@ -426,3 +427,38 @@ def test_a_picture_of_no_known_kind_is_refused_before_anything_is_attached(schem
     assert outcome.status == 2
     assert "neither in .png nor in .svg" in outcome.err
     assert not (tmp_path / "trace").exists()
+
+
+def test_a_recording_tells_what_schemes_did_and_what_their_guards_said(schemes, swap, tmp_path):
+    floor = {"trial": {"enabled": False}, "rss_floor": {"size": "16 MiB"}}
+    with Workload("touch", "--area", "a:61MiB") as touch:
+        summary = run("--schemes", schemes(guards=floor), "--record", tmp_path / "run.data", pid=touch.pid)
+    with Recording.open(tmp_path / "run.data") as recording:
+        assert not recording.complaint
+        assert recording.snapshot_count >= 5
+        states = [event.data for event in recording.events() if event.kind == "scheme"]
+    stances = [{guard["guard"]: guard["stance"] for guard in state["guards"]}.get("rss_floor") for state in states]
+    assert stances[-1] == "stops"
+    assert set(stances[:-1]) - {"stops"}
+    assert states[-1]["applied_bytes"] == summary["schemes"][0]["applied_bytes"] > 0
+    told = pagepulse("report", "schemes", tmp_path / "run.data")
+    assert "rss_floor stops: " in told.out.splitlines()[-1]
+    assert len(pagepulse("report", "schemes", "--json", tmp_path / "run.data").json["states"]) == len(states)
+
+
+def test_the_live_view_says_what_schemes_do(schemes):
+    with Workload("touch", "--area", "a:13MiB") as touch:
+        shown = pagepulse("run", "--live", "--pid", str(touch.pid), "--schemes", schemes(), "--duration", "3s").out
+    assert re.search(r"^ +[0-9.]+ s +rss .*\nidle: pageout done on 0 B; ", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--live", "--json"], "contradict"), (["--live", "--dry-run"], "contradict"),
+    (["--record", __file__], "exists"), (["--record", "/no/such/place"], "cannot create"),
+    (["--live", "--system"], "--live is for one process"),
+])
+def test_what_cannot_be_shown_or_recorded_is_refused_first(schemes, options, words):
+    target = [] if "--system" in options else ["--pid", str(os.getpid())]
+    outcome = pagepulse("run", "--schemes", schemes(), *options, *target)
+    assert outcome.status in {1, 2}
+    assert words in outcome.err

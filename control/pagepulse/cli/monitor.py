@@ -7,20 +7,15 @@ import argparse
 import json
 import shutil
 import sys
-import time
 from typing import Any
 
 from pagepulse.cli.options import add_monitoring, add_target, selection
-from pagepulse.cli.session import FleetSession, Session, fleet_session, refuse_emptiness, refuse_silence, session
+from pagepulse.cli.screen import Refresh, draw, print_lines
+from pagepulse.cli.session import FleetSession, fleet_session, refuse_emptiness, refuse_silence, session
 from pagepulse.fleet import Fleet
-from pagepulse.kernel.terminal import Keys
-from pagepulse.kernel.usage import Waiter, cpu_ns
-from pagepulse.model.clearing import REFS
+from pagepulse.kernel.usage import Waiter
 from pagepulse.monitor import Monitor
-from pagepulse.report.live import LiveView, Standing, plain_line
-from pagepulse.report.words import CLEARED_TOGETHER, not_known_yet
-
-_REFRESH_NS = 1_000_000_000  # drawing costs CPU, too
+from pagepulse.report.words import not_known_yet
 
 
 class MonitorVerb:
@@ -47,9 +42,9 @@ class MonitorVerb:
             if args.json:
                 _print_json(running.monitor, running.waiter)
             elif on_screen:
-                _draw(running)
+                draw(running, running.monitor.snapshots(running.waiter))
             else:
-                _print_lines(running)
+                print_lines(running, running.monitor.snapshots(running.waiter))
             refuse_silence(running)
             print(_last_words(running.monitor), file=sys.stderr)
         return running.exit_status
@@ -69,7 +64,7 @@ def _show_fleet(args: argparse.Namespace, *, on_screen: bool) -> int:
 def _print_table(running: FleetSession, *, on_screen: bool) -> None:
     """On a screen a table, redrawn once a second; else a line for all."""
     from pagepulse.report.table import ProcessTable  # noqa: PLC0415
-    table, due, fleet = ProcessTable(), _Refresh(), running.fleet
+    table, due, fleet = ProcessTable(), Refresh(), running.fleet
 
     def happened(kind: str, data: dict[str, Any]) -> None:
         if kind == "watched":
@@ -99,57 +94,6 @@ def _print_json(watcher: Monitor | Fleet, waiter: Waiter) -> None:
     for snapshot in watcher.snapshots(waiter):
         print(json.dumps(snapshot_json(snapshot) | {"rss_bytes": snapshot.rss_bytes, "wss_bytes": snapshot.wss_bytes}),
               flush=True)
-
-
-def _print_lines(running: Session) -> None:
-    due = _Refresh()
-    for snapshot in running.monitor.snapshots(running.waiter):
-        if due():
-            print(plain_line(snapshot, _standing(running)), flush=True)
-
-
-def _draw(running: Session) -> None:
-    from rich.console import Console, Group  # noqa: PLC0415
-    from rich.live import Live  # noqa: PLC0415
-
-    console, view, due = Console(), LiveView(), _Refresh()
-    is_paused = False
-    with Keys() as keys, Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False,
-                              redirect_stderr=False) as live:
-        for snapshot in running.monitor.snapshots(running.waiter):
-            pressed = keys.pressed()
-            if "q" in pressed:
-                return
-            is_paused ^= pressed.count("p") % 2 == 1
-            if is_paused or not due():
-                continue
-            begun_ns = cpu_ns()
-            view.add(snapshot)
-            size = console.size
-            live.update(Group(*view.lines(_standing(running), size.width, size.height - 1)), refresh=True)
-            running.monitor.leave_out(cpu_ns() - begun_ns)
-
-
-class _Refresh:
-    """Says once in _REFRESH_NS that it is time to show something."""
-
-    def __init__(self) -> None:
-        self._due_ns = 0
-
-    def __call__(self) -> bool:
-        now_ns = time.monotonic_ns()
-        if now_ns < self._due_ns:
-            return False
-        self._due_ns = now_ns + _REFRESH_NS
-        return True
-
-
-def _standing(running: Session) -> Standing:
-    summary = running.monitor.totals.summary()
-    clearing = running.monitor.clearing()
-    caveat = f"{clearing['what']} is {CLEARED_TOGETHER}" if clearing["how"] == REFS else ""
-    return Standing(running.process.name, round(summary["duration_s"] * 1e9), summary["cpu_percent"] / 100,
-                    summary["target_tax_percent"] / 100, summary["probes"], caveat)
 
 
 def _last_words(watcher: Monitor | Fleet) -> str:

@@ -46,7 +46,7 @@ class Record:
         check_new(args.output, force=args.force)
         if not selection(args).is_single:
             return _record_fleet(args)
-        with session(args) as running, Recorder(args.output, _header(running), force=args.force) as recorder:
+        with session(args) as running, Recorder(args.output, header_of(running), force=args.force) as recorder:
             summary = _record(running.monitor, running.waiter, recorder)
             refuse_silence(running)
             _print_summary(summary, recorder, args)
@@ -68,7 +68,7 @@ def _record_fleet(args: argparse.Namespace) -> int:
 
 def _record(watcher: Monitor | Fleet, waiter: Waiter, recorder: Recorder) -> dict[str, Any]:
     """Record until the end; what it came to."""
-    watcher.on_event = partial(_record_event, recorder)
+    watcher.on_event = partial(record_event, recorder)
     for snapshot in watcher.snapshots(waiter):
         recorder.write(snapshot)
     summary = watcher.summary() | {"clearing": watcher.clearing()}
@@ -83,7 +83,8 @@ def _print_summary(summary: dict[str, Any], recorder: Recorder, args: argparse.N
         print(_in_words(summary, recorder), file=sys.stderr)
 
 
-def _record_event(recorder: Recorder, kind: str, data: dict[str, Any]) -> None:
+def record_event(recorder: Recorder, kind: str, data: dict[str, Any]) -> None:
+    """Something happened to a target: append it, and say what its user should know."""
     recorder.event(kind, data)
     if kind == "ended":
         recorder.forget(data["pid"])
@@ -92,7 +93,8 @@ def _record_event(recorder: Recorder, kind: str, data: dict[str, Any]) -> None:
               f"  {CLEARED_TOGETHER}", file=sys.stderr)
 
 
-def _header(running: Session) -> dict[str, Any]:
+def header_of(running: Session) -> dict[str, Any]:
+    """How a recording of one process is made."""
     process = running.process
     return {"pid": process.pid, "name": process.name, "command": process.command_line(), "kernel": platform.release(),
             "options": asdict(running.options), "prices": asdict(running.monitor.prices),

@@ -35,6 +35,7 @@ class Report:
     heatmap   how much of the memory was touched, by address and time; -o FILE.png, FILE.svg or FILE.html for a picture
     wss       working set: percentiles of the memory that is touched within an aggregation interval
     idle      how much memory has not been touched for how long
+    schemes   what schemes came to, why they waited, and what their guards said (of `pagepulse run --record`)
     """
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,8 @@ class Report:
         kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
         added = {kind: kinds.add_parser(kind, help=text, description=text.capitalize()) for kind, text in (
             ("regions", "a table of regions"), ("heatmap", "memory touched, by address and time"),
-            ("wss", "percentiles of the working set"), ("idle", "memory not touched for how long"))}
+            ("wss", "percentiles of the working set"), ("idle", "memory not touched for how long"),
+            ("schemes", "what schemes were up to"))}
         for subparser in added.values():
             subparser.add_argument("file", metavar="FILE", help="a recording that `pagepulse record` made")
             subparser.add_argument("--pid", type=int, help="this process alone, of a recording with several")
@@ -152,6 +154,19 @@ def _idle(recording: Recording, args: argparse.Namespace) -> None:
         _print_clearing(recording)
 
 
+def _schemes(recording: Recording, args: argparse.Namespace) -> None:
+    from pagepulse.report.scheme_states import states_json, states_text  # noqa: PLC0415
+    states = [(event.at_ns, event.data) for event in recording.events() if event.kind == "scheme"]
+    if not states:
+        raise PagepulseError(f"{recording.path} tells of no scheme",
+                             hint="`pagepulse run --record FILE` makes a recording that does")
+    origin_ns = next(recording.snapshots()).start_ns
+    if args.json:
+        _print_json({"states": states_json(states, origin_ns)})
+    else:
+        _print(states_text(states, origin_ns))
+
+
 def _heatmap(recording: Recording, args: argparse.Namespace) -> None:
     if len(args.pids) > 1 and args.pid is None:
         raise UsageError(f"{recording.path} holds {len(args.pids)} processes, each with addresses of its own",
@@ -228,6 +243,7 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 _REPORTS: dict[str, Callable[[Recording, argparse.Namespace], None]] = {
-    "regions": _regions, "heatmap": _heatmap, "wss": _wss, "idle": _idle}
+    "regions": _regions, "heatmap": _heatmap, "wss": _wss, "idle": _idle,
+    "schemes": _schemes}
 
 COMMAND = Report()

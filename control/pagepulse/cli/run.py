@@ -7,23 +7,31 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pagepulse.apply import Applier, not_applied
+from pagepulse.capture import Recorder, check_new
 from pagepulse.cli.options import add_monitoring, add_target, selection
+from pagepulse.cli.record import header_of, record_event
 from pagepulse.cli.run_several import run_several, scheme_summary, scheme_words
+from pagepulse.cli.scheme_log import SchemeLog
+from pagepulse.cli.screen import draw, print_lines
 from pagepulse.cli.session import Session, refuse_silence, session
 from pagepulse.errors import PagepulseError, TargetGone, UsageError
 from pagepulse.kernel.host import facts
 from pagepulse.kernel.system import target_counters
+from pagepulse.model.snapshot import Snapshot
 from pagepulse.model.system import Counters
 from pagepulse.policy.load import load_document
 from pagepulse.policy.parse import refusal
 from pagepulse.policy.scheme import Scheme
 from pagepulse.report.before_after import Point, before_after_json, before_after_text
+from pagepulse.report.scheme_states import state_lines
 from pagepulse.units import format_size
 
 _BETWEEN_POINTS_NS = 500_000_000
@@ -45,19 +53,24 @@ class Run:
         parser.add_argument("--dry-run", action="store_true", help="print every call that would be made; make none")
         parser.add_argument("-o", "--output", type=Path, metavar="FILE",
                             help="draw the target's memory over time: a name that ends in .png or .svg")
+        parser.add_argument("--live", action="store_true", help="show meanwhile what `monitor` shows, and the schemes")
+        parser.add_argument("--record", type=Path, metavar="FILE",
+                            help="record what was seen, and what schemes and guards did: for `pagepulse report`")
         parser.add_argument("--json", action="store_true", help="print the summary as JSON (dry-run calls to stderr)")
 
     def run(self, args: argparse.Namespace) -> int:
         """Apply schemes until the end."""
         schemes = _schemes(args.schemes)
-        _check_output(args.output)
+        _check_outputs(args)
         _warn_without_swap(schemes)
         if not selection(args).is_single:
             return _run_several(args, schemes)
-        with session(args, acts=True) as running:
+        with session(args, acts=True, mute=args.live and sys.stdout.isatty()) as running:
             before = target_counters(running.process)
             applier = Applier(schemes, _announcer(args), time.monotonic_ns())
-            points = _apply_until_the_end(running, applier, before)
+            points = [Point(0, before.rss_bytes, before.swap_bytes, 0)]
+            _watch(running, applier, _applied(running, applier, before, points), args)
+            _look_once_more(running, applier, before, points)
             after = _after(running, points, before)
             refuse_silence(running)
             summary = _summary(running, applier, before, after)
@@ -71,9 +84,10 @@ class Run:
 
 
 def _run_several(args: argparse.Namespace, schemes: tuple[Scheme, ...]) -> int:
-    if args.output is not None:
-        raise UsageError("-o draws one process", why="several are treated here",
-                         hint="`pagepulse record` and `report` draw several")
+    for option, is_given in (("-o", args.output), ("--live", args.live), ("--record", args.record)):
+        if is_given:
+            raise UsageError(f"{option} is for one process", why="several are treated here",
+                             hint="`pagepulse monitor` and `record` show several")
     return run_several(args, schemes, _announcer(args))
 
 
@@ -100,15 +114,20 @@ def _announcer(args: argparse.Namespace) -> Any:
     return lambda text: print(text, file=stream)
 
 
-def _check_output(path: Path | None) -> None:
-    if path is not None and path.suffix not in {".png", ".svg"}:
-        raise UsageError(f"{path} is no name of a picture", why="it ends neither in .png nor in .svg",
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse what cannot be written, or would garble what else is printed."""
+    if args.output is not None and args.output.suffix not in {".png", ".svg"}:
+        raise UsageError(f"{args.output} is no name of a picture", why="it ends neither in .png nor in .svg",
                          hint="-o memory.png")
+    if args.live and (args.json or args.dry_run):
+        raise UsageError(f"--live and {'--json' if args.json else '--dry-run'} contradict each other",
+                         why="both write to standard output", hint="give one of them")
+    if args.record is not None:
+        check_new(args.record, force=False)
 
 
-def _apply_until_the_end(running: Session, applier: Applier, before: Counters) -> list[Point]:
-    """The target's memory over time, as long as it was there."""
-    points = [Point(0, before.rss_bytes, before.swap_bytes, 0)]
+def _applied(running: Session, applier: Applier, before: Counters, points: list[Point]) -> Iterator[Snapshot]:
+    """Snapshots to which the schemes were applied; the target's memory over time goes to `points`."""
     for snapshot in running.monitor.snapshots(running.waiter):
         try:
             applier.apply(running.monitor, snapshot)
@@ -116,12 +135,42 @@ def _apply_until_the_end(running: Session, applier: Applier, before: Counters) -
                 points.append(_point(running, applier, before))
         except TargetGone:
             continue  # it ended, or became another program, between decision and action: the monitor finds out which
+        yield snapshot
+
+
+def _watch(running: Session, applier: Applier, snapshots: Iterator[Snapshot], args: argparse.Namespace) -> None:
+    """Go through the snapshots until the end: recorded, shown, or neither."""
+    if args.record is None:
+        _show(running, applier, snapshots, args)
+        return
+    with Recorder(args.record, header_of(running) | {"schemes": str(args.schemes)}) as recorder:
+        running.monitor.on_event = partial(record_event, recorder)
+        log = SchemeLog(recorder, applier)
+        _show(running, applier, log.written(snapshots), args)
+        log.look(running.monitor.target.now_ns(), last=True)
+        recorder.close(running.monitor.summary() | {"clearing": running.monitor.clearing()})
+
+
+def _show(running: Session, applier: Applier, snapshots: Iterator[Snapshot], args: argparse.Namespace) -> None:
+    def schemes() -> list[str]:
+        states = (scheme_summary(applier, index) for index in range(len(applier.results)))
+        return [line for state in states for line in state_lines(state)]
+
+    if not args.live:
+        deque(snapshots, maxlen=0)
+    elif sys.stdout.isatty():
+        draw(running, snapshots, schemes)
+    else:
+        print_lines(running, snapshots, schemes)
+
+
+def _look_once_more(running: Session, applier: Applier, before: Counters, points: list[Point]) -> None:
+    """At the end: what came back until now."""
     try:
         running.monitor.count_returned()
         points.append(_point(running, applier, before))
     except TargetGone:
         pass
-    return points
 
 
 def _point(running: Session, applier: Applier, before: Counters) -> Point:

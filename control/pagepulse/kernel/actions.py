@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from pagepulse.errors import TargetGone
 from pagepulse.kernel.host import swap_free_bytes
@@ -39,6 +40,8 @@ NO_SWAP = "no swap space"
 _NAMES = {MADV_COLD: "MADV_COLD", MADV_PAGEOUT: "MADV_PAGEOUT", MADV_WILLNEED: "MADV_WILLNEED",
           MADV_COLLAPSE: "MADV_COLLAPSE"}
 _BYTES_PER_CALL = 8 << 20  # the mmap lock is held through a call: keep that short
+
+Pages = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -137,23 +140,24 @@ class Actuator:
 
     def _look(self, advice: int, runs: Addresses, effect: Effect, refused_bytes: int) -> None:
         """Count what happened: what is gone, huge, or there now; of COLD what the kernel went through."""
-        for start, end in runs.tolist():
-            bits = self._target.read_pages(start, end)
-            if advice == MADV_PAGEOUT:
-                self._look_at_page_out(bits, effect, refused_bytes)
-                continue
-            done = bits.huge if advice == MADV_COLLAPSE else bits.present
-            effect.applied_bytes += int(np.count_nonzero(done)) * PAGE
-            effect.leave(_NOT_DONE[advice], int(np.count_nonzero(~done)) * PAGE)
+        # One read of all that lies between: scattered pages are thousands of runs, and a read of each costs more.
+        bits = self._target.read_pages(int(runs[0, 0]), int(runs[-1, 1]))
+        asked = _pages_of(runs, bits)
+        if advice == MADV_PAGEOUT:
+            self._look_at_page_out(bits, asked, effect, refused_bytes)
+            return
+        done = asked & (bits.huge if advice == MADV_COLLAPSE else bits.present)
+        effect.applied_bytes += int(np.count_nonzero(done)) * PAGE
+        effect.leave(_NOT_DONE[advice], int(np.count_nonzero(asked & ~done)) * PAGE)
 
-    def _look_at_page_out(self, bits: PageBits, effect: Effect, refused_bytes: int) -> None:
-        gone = ~bits.present
+    def _look_at_page_out(self, bits: PageBits, asked: Pages, effect: Effect, refused_bytes: int) -> None:
+        gone = asked & ~bits.present
         effect.applied.append(_runs_of(gone, bits.start))
         effect.applied_bytes += int(np.count_nonzero(gone)) * PAGE
-        effect.leave("touched meanwhile", int(np.count_nonzero(bits.young)) * PAGE)
-        left = int(np.count_nonzero(bits.present & ~bits.young)) * PAGE
-        if left:
-            effect.leave(self._why_left(bits.start, refused_bytes), left)
+        effect.leave("touched meanwhile", int(np.count_nonzero(asked & bits.young)) * PAGE)
+        left = np.flatnonzero(asked & bits.present & ~bits.young)
+        if left.size:
+            effect.leave(self._why_left(bits.start + int(left[0]) * PAGE, refused_bytes), left.size * PAGE)
 
     def _why_left(self, address: int, refused_bytes: int) -> str:
         if refused_bytes:
@@ -187,7 +191,16 @@ def _batches(runs: Addresses, piece_bytes: int = _BYTES_PER_CALL) -> list[Addres
     return [np.array(batch, np.uint64) for batch in batches]
 
 
-def _runs_of(pages: np.ndarray[tuple[int], np.dtype[np.bool_]], start: int) -> Addresses:
+def _pages_of(runs: Addresses, bits: PageBits) -> Pages:
+    """Which of the pages that were read are in these runs. Shape as those."""
+    edges = np.zeros(bits.present.size + 1, np.int8)
+    first, last = ((runs - np.uint64(bits.start)) // np.uint64(PAGE)).astype(np.int64).T
+    edges[first] += 1
+    edges[last] -= 1
+    return np.cumsum(edges[:-1], dtype=np.int8) > 0
+
+
+def _runs_of(pages: Pages, start: int) -> Addresses:
     edges = np.flatnonzero(np.diff(np.pad(pages, 1).astype(np.int8)))
     return (np.uint64(start) + edges.astype(np.uint64) * np.uint64(PAGE)).reshape(-1, 2)
 

@@ -34,6 +34,8 @@ class Standing:
     probes: Sequence[str]
     caveat: str = ""
     """What limits all that is shown."""
+    schemes: Sequence[str] = ()
+    """What is done to the target, in lines."""
 
 
 class LiveView:
@@ -100,6 +102,7 @@ class LiveView:
                f"probes: {probes}")
         yield from not_known(self._history[-1])
         yield from waits(self._history[-1])
+        yield from standing.schemes
         if standing.caveat:
             yield standing.caveat
 

@@ -41,6 +41,12 @@ def test_says_what_watching_costs_and_which_probes_are_attached():
     assert "raw_tracepoint:page_fault_user" in shown
 
 
+def test_says_what_schemes_do_and_what_holds_them_back():
+    standing = replace(STANDING, schemes=["prcl: pageout done on 3 MiB; a guard stops it", "  psi stops: some wait"])
+    shown = text(view(snapshot()).lines(standing, 120, 40)).splitlines()
+    assert shown[-2:] == list(standing.schemes)
+
+
 def test_the_largest_and_longest_idle_region_leads_the_idle_table():
     small = region(start=0x1000_0000, size=1 << 20)
     large = region(start=0x4000_0000, size=1 << 30)
