@@ -110,6 +110,10 @@ bench-schemes: bench-packages workloads  ## What schemes give back and cost, bes
 bench-fleet: setup workloads  ## Measure what watching hundreds of processes costs, and how soon a child is watched
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.fleet
 
+.PHONY: bench-serve
+bench-serve: setup  ## Measure how soon a daemon with 300 processes answers, and what it costs
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.serve
+
 .PHONY: lint
 lint: setup  ## ruff: lint and formatting rules
 	$(Q)$(VENV)/bin/ruff check control tests

@@ -137,19 +137,18 @@ def test_a_change_of_the_directory_is_taken_on_and_what_is_unchanged_keeps_its_h
     assert serving.sees(lambda status: [one["name"] for one in status["targets"]] == ["pulses"]), serving.log
 
 
-@pytest.mark.parametrize(("text", "mode", "words"), [
-    ('[targets.pulses]\nexe = "pu', 0o600, "expected TOML"),
-    ("[targets.pulses]\nbudgett = 1\n", 0o600, "did you mean 'budget'?"),
-    ("", 0o666, "world-writable"),
-])
-def test_a_bad_file_changes_nothing_and_is_told_of_until_it_is_gone(serving, text, mode, words):
-    path = serving.write("conf.d/bad.toml", text)
-    path.chmod(mode)
+def test_a_bad_file_changes_nothing_and_is_told_of_until_it_is_gone(serving):
+    path = serving.directory / "conf.d" / "bad.toml"
     try:
-        assert serving.sees(lambda status: words in status["reload"]["error"]), serving.log
-        assert serving.target("pulses")["state"] == "watching"
-        assert words in pagepulse("status", "--socket", serving.socket).out
-        assert words in serving.log
+        for text, mode, words in (('[targets.pulses]\nexe = "pu', 0o600, "expected TOML"),
+                                  ("[targets.pulses]\nbudgett = 1\n", 0o600, "did you mean 'budget'?"),
+                                  ("", 0o666, "world-writable")):
+            serving.write("conf.d/bad.toml", text).chmod(mode)
+            os.kill(serving.pid, signal.SIGHUP)
+            assert serving.sees(lambda status, words=words: words in status["reload"]["error"]), serving.log
+            assert serving.target("pulses")["state"] == "watching"
+            assert words in serving.log
+        assert "world-writable" in pagepulse("status", "--socket", serving.socket).out
     finally:
         path.unlink()
     assert serving.sees(lambda status: not status["reload"]["error"])
@@ -185,13 +184,13 @@ def test_an_unprivileged_user_learns_that_he_may_not(serving):
     if subprocess.run([*prefix, *line("--version")], capture_output=True, check=False).returncode:
         pytest.skip("nobody cannot read this checkout")
     serving.directory.parent.chmod(0o711)
-    for verb in ("status", "top", "snapshot", "pause", "resume"):
+    for verb in ("status", "pause"):
         assert_refused(pagepulse(verb, "--socket", serving.socket, prefix=prefix), 3, "you may not ask the daemon")
     assert_refused(pagepulse("serve", prefix=prefix), 3, "pagepulse needs root")
 
 
 def test_killed_and_started_again_it_watches_on_and_begins_gently(tmp_path):
-    with (temporary_swap(1 << 30) as swap, Workload("touch", "--area", "a:64MiB") as touch,
+    with (temporary_swap(1 << 30) as swap, Workload("touch", "--area", "a:32MiB") as touch,
           control_group("touch", touch) as group,
           Daemon(tmp_path, f'[targets.touch]\ncgroup = "{group}"\nschemes = "idle.json"\nbudget = "5%"\n') as daemon):
         assert swap.device is not None, swap.why
@@ -202,12 +201,12 @@ def test_killed_and_started_again_it_watches_on_and_begins_gently(tmp_path):
         daemon.start()
         assert daemon.tells("touch", lambda target: target["given_back_bytes"] > 0)
         first = daemon.target("touch")
-        assert first["given_back_bytes"] < 40 * MIB  # a quota of 128 MiB each second would have taken it all
+        assert first["given_back_bytes"] < 20 * MIB  # a quota of 128 MiB each second would have taken it all
         (guard,) = [one for one in first["schemes"][0]["guards"] if one["guard"] == "refault"]
         assert guard["stance"] == "limits"
-        assert daemon.tells("touch", lambda target: target["given_back_bytes"] > 60 * MIB)
+        assert daemon.tells("touch", lambda target: target["given_back_bytes"] > 30 * MIB)
         (process,) = [one for one in daemon.target("touch")["processes"] if one["pid"] == touch.pid]
-        assert process["given_back_bytes"] > 60 * MIB
+        assert process["given_back_bytes"] > 30 * MIB
         assert daemon.end() == 0
 
 

@@ -19,6 +19,11 @@ def cpu_ns() -> int:
     return time.process_time_ns()
 
 
+def thread_cpu_ns() -> int:
+    """CPU time of this thread, user and system."""
+    return time.thread_time_ns()
+
+
 def rss_bytes() -> int:
     """Resident size of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -17,7 +17,7 @@ import pagepulse
 from pagepulse.errors import PagepulseError, RefusedFile
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.taskstats import TaskDelays
-from pagepulse.kernel.usage import Wakeups, cpu_ns, rss_bytes
+from pagepulse.kernel.usage import Wakeups, cpu_ns, rss_bytes, thread_cpu_ns
 from pagepulse.service.config import Configuration, load_configuration, signature
 from pagepulse.service.notify import Notifier, Priority, log
 from pagepulse.service.requests import Published, Requests
@@ -52,7 +52,7 @@ class Daemon:
         self._started_ns, self._begun_cpu_ns = time.monotonic_ns(), cpu_ns()
         self._reload = ReloadStatus(self._started_ns)
         self._targets = {plan.name: WatchedTarget(plan, reader, delays) for plan in configuration.targets}
-        self._booked_ns = 0
+        self._begun_ns, self._booked_ns = thread_cpu_ns(), 0
         self._publish_due_ns = self._alive_due_ns = self._tried_ns = 0
         self.requests = Requests(wakeups.wake)
         self.published = self._published()
@@ -117,8 +117,9 @@ class Daemon:
         return Published(status, {name: target.newest for name, target in self._targets.items()})
 
     def _book_the_rest(self) -> None:
-        """What was no target's own work is shared out among them: it comes out of their budgets."""
-        rest_ns = cpu_ns() - self._begun_cpu_ns - self._booked_ns - sum(one.clock() for one in self._targets.values())
+        """What was no target's own work is shared out among them: it comes out of their budgets. Answers do not."""
+        own_ns = sum(target.clock() for target in self._targets.values())
+        rest_ns = thread_cpu_ns() - self._begun_ns - self._booked_ns - own_ns
         awake = [target for target in self._targets.values() if not target.paused]
         for target in awake:
             target.clock.add(rest_ns // len(awake))

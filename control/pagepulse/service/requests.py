@@ -14,9 +14,10 @@ from typing import Any
 
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.report.regions import snapshot_json
-from pagepulse.service.server import Refused
+from pagepulse.service.server import Refused, answered
 from pagepulse.service.status import Status
 
+_KEEP_NS = 200_000_000  # the status of hundreds takes milliseconds to write: who asks all the time gets the same again
 _KEYS = {"status": set(), "snapshot": {"target", "pid"}, "pause": {"targets"}, "resume": {"targets"}}
 
 
@@ -41,6 +42,7 @@ class Requests:
         self._lock = threading.Lock()
         self._paused: set[str] = set()
         self._is_new = False
+        self._written: tuple[Status | None, int, bytes] = (None, 0, b"")
         self.published: Published | None = None
 
     # --- in the daemon's thread ------------------------------------------------------------------------------------
@@ -58,7 +60,7 @@ class Requests:
 
     # --- in the socket's -------------------------------------------------------------------------------------------
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: dict[str, Any]) -> bytes:
         """The answer to a request.
 
         Raises:
@@ -73,10 +75,18 @@ class Requests:
         if unknown := set(request) - {"verb"} - _KEYS[verb]:
             raise Refused(f"unknown key {min(unknown)!r} for {verb}")
         if verb == "status":
-            return published.status.to_json(time.monotonic_ns())
+            return self._status(published.status)
         if verb == "snapshot":
-            return _snapshots(published, request.get("target"), request.get("pid"))
-        return self._wish(published.status, _names(request, published.status), pause=verb == "pause")
+            return answered(_snapshots(published, request.get("target"), request.get("pid")))
+        return answered(self._wish(published.status, _names(request, published.status), pause=verb == "pause"))
+
+    def _status(self, status: Status) -> bytes:
+        of, until_ns, text = self._written
+        now_ns = time.monotonic_ns()
+        if of is not status or now_ns >= until_ns:
+            text = answered(status.to_json(now_ns))
+            self._written = (status, now_ns + _KEEP_NS, text)
+        return text
 
     def _wish(self, status: Status, names: list[str], *, pause: bool) -> dict[str, Any]:
         with self._lock:
@@ -101,7 +111,7 @@ def _names(request: Mapping[str, Any], status: Status) -> list[str]:
 
 def _snapshots(published: Published, target: object, pid: object) -> dict[str, Any]:
     """The newest snapshot of one process, with its regions; without `pid`, of each that is meant, without regions."""
-    if target is not None and target not in published.snapshots:
+    if target is not None and target not in list(published.snapshots):
         raise Refused(f"there is no target {target!r}; known: {', '.join(published.snapshots) or 'none'}")
     if pid is not None and (not isinstance(pid, int) or isinstance(pid, bool)):
         raise Refused("pid: expected a number")

@@ -27,7 +27,7 @@ from typing import Any
 from pagepulse.errors import PagepulseError
 from pagepulse.service.notify import Priority, log
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Answer = Callable[[dict[str, Any]], bytes]
 
 _LONGEST_REQUEST, _AT_ONCE = 4096, 64
 _DEADLINE_NS = 5_000_000_000  # from one request, or from the connection, to the next one's end, and for an answer
@@ -56,7 +56,8 @@ class Server:
     Args:
         path: The socket. One that nobody listens on any more is replaced.
         group: Name of the group; None: root alone.
-        answer: Makes the answer to a request; called in the server's thread. It may raise `Refused`.
+        answer: Makes the answer to a request, as `answered` writes it; called in the server's thread. It may raise
+            `Refused`.
 
     Raises:
         PagepulseError: Another daemon has the socket, or it cannot be made.
@@ -190,9 +191,12 @@ class Server:
 
     def _answered(self, line: bytes) -> bytes:
         try:
-            return json.dumps({"ok": True, **self._answer(_request(line))}).encode() + b"\n"
+            return self._answer(_request(line))
         except Refused as refused:
             return _error(str(refused))
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one answer must not end them all
+            log(Priority.ERROR, f"a request could not be answered: {error!r}")
+            return _error("the daemon failed to answer: its log says why")
 
     def _end(self, fd: int) -> None:
         peer = self._peers.pop(fd)
@@ -261,6 +265,11 @@ def _listener(path: Path, gid: int | None) -> socket.socket:
     finally:
         os.umask(before)
     return listener
+
+
+def answered(content: dict[str, Any]) -> bytes:
+    """An answer as it is sent."""
+    return json.dumps({"ok": True, **content}).encode() + b"\n"
 
 
 def _error(text: str) -> bytes:

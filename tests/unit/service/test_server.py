@@ -14,7 +14,7 @@ import pytest
 from pagepulse.errors import PagepulseError, Unsupported, UsageError
 from pagepulse.service import server as server_module
 from pagepulse.service.client import ask
-from pagepulse.service.server import Refused, Server
+from pagepulse.service.server import Refused, Server, answered
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a daemon runs as root")
 
@@ -22,7 +22,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a daemon runs as root
 def echo(request):
     if request["verb"] == "refuse":
         raise Refused("it shall not be")
-    return {"request": request, "filling": "x" * request.get("size", 0)}
+    if request["verb"] == "break":
+        raise TypeError("a fault of ours")
+    return answered({"request": request, "filling": "x" * request.get("size", 0)})
 
 
 @pytest.fixture(name="serving")
@@ -53,6 +55,13 @@ def test_a_question_is_answered_and_a_large_answer_arrives_whole(serving):
 def test_a_refusal_arrives_as_an_error(serving):
     with pytest.raises(UsageError, match="it shall not be"):
         ask(serving.path, "refuse")
+
+
+def test_a_fault_of_ours_in_one_answer_does_not_end_them_all(serving, capsys):
+    with pytest.raises(UsageError, match="failed to answer"):
+        ask(serving.path, "break")
+    assert ask(serving.path, "status")
+    assert "a fault of ours" in capsys.readouterr().err
 
 
 def test_several_requests_on_one_connection_are_answered_in_turn(serving):
