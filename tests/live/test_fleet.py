@@ -15,6 +15,7 @@ from pagepulse.capture import Recording
 from pagepulse.kernel.census import Census
 from pagepulse.kernel.events import ProcessEvents
 from pagepulse.kernel.taskstats import TaskDelays
+from pagepulse.report.together import together
 from workload import Workload
 
 pytestmark = pytest.mark.live
@@ -61,6 +62,16 @@ def test_several_named_processes_each_have_snapshots_of_their_own(output):
         with record(output, "--duration", "2s", "--pid", *map(str, pids)) as recording:
             assert sorted(recording.pids()) == sorted(pids)
             assert recording.last(pids[0]).rss_bytes < 40 * MIB < recording.last(pids[1]).rss_bytes
+
+
+def test_a_file_that_two_processes_map_counts_once_in_their_sum(output, tmp_path):
+    area = f"a:24MiB:shared:file={tmp_path / 'common'}"
+    with (Workload("touch", "--area", area) as one, Workload("touch", "--area", area) as other,
+          record(output, "--duration", "2s", "--pid", str(one.process.pid), str(other.process.pid)) as recording):
+        each = [recording.last(pid).rss_bytes for pid in recording.pids()]
+        total = list(together(recording.snapshots(), []))[-1].rss_bytes
+        assert min(each) > 24 * MIB
+        assert max(each) <= total < sum(each) - 24 * MIB
 
 
 def test_children_are_watched_as_they_start_and_their_ends_are_told(output):

@@ -8,6 +8,7 @@ import os
 import stat
 import struct
 import tempfile
+import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from hypothesis import strategies as st
 
 from builders import BASE, MIB, SECOND, region, series, snapshot, touched_region
 from pagepulse.capture import Recorder, Recording, quantised
-from pagepulse.capture.codec import DIFF, MAGIC, PREAMBLE, SNAP, VERSION, frame
+from pagepulse.capture.codec import DIFF, MAGIC, PREAMBLE, SNAP, VERSION, Undecodable, decode_shared, frame
 from pagepulse.errors import PagepulseError, RefusedFile, UsageError
 from pagepulse.model.memory import PAGE
-from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
+from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, SharedRange, Snapshot
 from pagepulse.model.system import Delays, Pressure
 
 
@@ -396,6 +397,19 @@ def test_what_a_process_waited_for_is_kept(tmp_path):
     waited = Delays(1, 2**40, 3)
     written = [of(1, 1, delays=waited), of(2, 1), of(1, 2, delays=waited)]
     assert [s.delays for s in read(record(tmp_path / "r", written))] == [waited, None, waited]
+
+
+def test_what_others_may_map_is_kept_for_each_process(tmp_path):
+    some = (SharedRange(BASE, BASE + MIB, "08:01:77", 4096), SharedRange(BASE + MIB, BASE + 2 * MIB, "00:01:5", 0))
+    written = [of(1, 1, shared=some), of(2, 1), of(1, 2, shared=some), of(1, 3)]
+    assert [s.shared for s in read(record(tmp_path / "r", written))] == [some, (), some, ()]
+
+
+@pytest.mark.parametrize("content", [b"{}x", b"[[1]]", b'[[2, 1, "f", 0]]', b'[["a", 1, "f", 0]]', b"7",
+                                     b'[[-1, 5, "f", 0]]'])
+def test_shared_ranges_that_make_no_sense_are_refused(content):
+    with pytest.raises(Undecodable):
+        decode_shared(zlib.compress(content, 1, -15))
 
 
 def test_pressure_of_control_groups_is_kept_to_the_bit(tmp_path):

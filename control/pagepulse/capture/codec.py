@@ -11,6 +11,7 @@ What is rounded: `nr_accesses`, its error, `rate_hz` and `touched_bytes` are est
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from itertools import chain
@@ -18,7 +19,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
+from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, SharedRange, Snapshot
 from pagepulse.model.system import Delays, Pressure
 
 MAGIC = b"\x89pagepulse\n\x1a"
@@ -27,9 +28,9 @@ PREAMBLE = struct.Struct("<12sI")  # magic, version
 FRAME = struct.Struct("<4sII")  # kind, length of the payload, CRC-32 of kind, length and payload
 
 HEAD, MAPS, SNAP, DIFF, EVENT, DONE = b"HEAD", b"MAPS", b"SNAP", b"DIFF", b"EVNT", b"DONE"
-PROC, WAIT, PRES = b"PROC", b"WAIT", b"PRES"
+PROC, WAIT, PRES, SHAR = b"PROC", b"WAIT", b"PRES", b"SHAR"
 """What follows, up to the next one, is of another process (since version 3); for how long it waited for memory, and how
-much its control group does."""
+much its control group does; what of its addresses others may map, too."""
 
 SCALARS = ("pid", "start_ns", "end_ns", "sampling_ns", "rss_bytes", "wss_bytes", "unknown_bytes", "unclearable_bytes",
            "dropped", "cpu_ns", "tax_ns", *(f"idle_{edge // 1_000_000_000}s_bytes" for edge in IDLE_EDGES_NS))
@@ -306,6 +307,27 @@ def decode_pressure(payload: bytes) -> Pressure:
     if len(payload) != _PRESSURE.size:
         raise Undecodable("pressure is cut")
     return Pressure(*_PRESSURE.unpack(payload))
+
+
+def encode_shared(shared: tuple[SharedRange, ...]) -> bytes:
+    """The payload of a SHAR chunk."""
+    return zlib.compress(json.dumps(shared).encode(), 1, -15)
+
+
+def decode_shared(payload: bytes) -> tuple[SharedRange, ...]:
+    """The ranges of a SHAR chunk.
+
+    Raises:
+        Undecodable: The payload is not what `encode_shared` writes.
+    """
+    try:
+        ranges = [SharedRange(int(start), int(end), str(file), int(offset))
+                  for start, end, file, offset in json.loads(_inflate(payload))]
+    except (ValueError, TypeError, IndexError, KeyError, RecursionError):
+        raise Undecodable("shared ranges make no sense") from None
+    if any(not 0 <= one.start < one.end < 1 << 64 for one in ranges):
+        raise Undecodable("shared ranges are empty or run backwards")
+    return tuple(ranges)
 
 
 def encode_names(mappings: tuple[str, ...]) -> bytes:

@@ -26,6 +26,7 @@ from pagepulse.capture.codec import (
     PREAMBLE,
     PRES,
     PROC,
+    SHAR,
     SNAP,
     VERSION,
     WAIT,
@@ -34,10 +35,11 @@ from pagepulse.capture.codec import (
     encode_names,
     encode_pid,
     encode_pressure,
+    encode_shared,
     frame,
 )
 from pagepulse.errors import PagepulseError, UsageError
-from pagepulse.model.snapshot import Snapshot
+from pagepulse.model.snapshot import SharedRange, Snapshot
 from pagepulse.model.system import Delays, Pressure
 
 KEY_EVERY_NS = 10_000_000_000
@@ -56,6 +58,7 @@ class _Process:
     mappings: tuple[str, ...] | None = None
     delays: Delays | None = None
     pressure: Pressure | None = None
+    shared: tuple[SharedRange, ...] = ()
     next_key_ns: int | None = None
 
 
@@ -108,6 +111,9 @@ class Recorder:
         if snapshot.pressure is not None and snapshot.pressure != process.pressure:
             process.pressure = snapshot.pressure
             chunks.append(frame(PRES, encode_pressure(snapshot.pressure)))
+        if snapshot.shared != process.shared:
+            process.shared = snapshot.shared
+            chunks.append(frame(SHAR, encode_shared(snapshot.shared)))
         key = process.next_key_ns is None or snapshot.end_ns >= process.next_key_ns
         if key:
             process.next_key_ns = snapshot.end_ns + KEY_EVERY_NS

@@ -25,6 +25,7 @@ from pagepulse.capture.codec import (
     PREAMBLE,
     PRES,
     PROC,
+    SHAR,
     SNAP,
     VERSION,
     WAIT,
@@ -35,9 +36,10 @@ from pagepulse.capture.codec import (
     decode_names,
     decode_pid,
     decode_pressure,
+    decode_shared,
 )
 from pagepulse.errors import PagepulseError, RefusedFile
-from pagepulse.model.snapshot import Snapshot
+from pagepulse.model.snapshot import SharedRange, Snapshot
 from pagepulse.model.system import Delays, Pressure
 from pagepulse.units import format_size
 
@@ -66,6 +68,7 @@ class _Process:
     mappings: tuple[str, ...] = ()
     delays: Delays | None = None
     pressure: Pressure | None = None
+    shared: tuple[SharedRange, ...] = ()
 
 
 class Recording:
@@ -207,12 +210,14 @@ class Recording:
                     process.mappings = decode_names(self._payload(chunk))
                 elif chunk.kind == WAIT:
                     process.delays = decode_delays(self._payload(chunk))
+                elif chunk.kind == SHAR:
+                    process.shared = decode_shared(self._payload(chunk))
                 elif chunk.kind == PRES:
                     process.pressure = decode_pressure(self._payload(chunk))
                 elif chunk.kind in (SNAP, DIFF):
                     snapshot = process.decoder.decode(self._payload(chunk), process.mappings, key=chunk.kind == SNAP)
                     processes[snapshot.pid] = process  # the first one has no PROC chunk
-                    yield replace(snapshot, delays=process.delays, pressure=process.pressure)
+                    yield replace(snapshot, delays=process.delays, pressure=process.pressure, shared=process.shared)
             except Undecodable as error:
                 raise self._refused(f"at byte {chunk.offset}: {error}") from None
 

@@ -101,8 +101,10 @@ def _summed(recording: Recording, args: argparse.Namespace) -> Iterator[Snapshot
     if len(args.pids) == 1 or args.pid is not None:
         return recording.snapshots(args.pid)
     from pagepulse.report.together import together  # noqa: PLC0415
-    return together(recording.snapshots(), [(event.at_ns, int(event.data["pid"])) for event in recording.events()
-                                            if event.kind == "ended"])
+    events = recording.events()
+    return together(recording.snapshots(),
+                    [(event.at_ns, int(event.data["pid"])) for event in events if event.kind == "ended"],
+                    [(event.at_ns, int(event.data["rss_bytes"])) for event in events if event.kind == "backlog"])
 
 
 def _clearing(recording: Recording) -> dict[str, Any]:

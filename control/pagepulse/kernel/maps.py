@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pagepulse.model.memory import Mapping
 
 # Kernel-provided pages: no page of the process's own, nothing to clear.
@@ -21,7 +23,7 @@ def parse_maps(text: str) -> list[Mapping]:
     Args:
         text: /proc/PID/maps. A last line that was cut short is left out.
     """
-    mappings = []
+    mappings: list[Mapping] = []
     # Not splitlines(): the name of a file may hold anything that it takes for the end of a line; only \n is escaped.
     for line in text.split("\n")[:-1]:
         fields = line.split(None, 5)
@@ -31,8 +33,18 @@ def parse_maps(text: str) -> list[Mapping]:
         if fields[1].startswith("---") or name in _NOT_MEMORY:
             continue
         start, end = (int(number, 16) for number in fields[0].split("-"))
-        mappings.append(Mapping(start, end, _readable(name), _is_clearable(name), anonymous=fields[4] == "0"))
+        file = "" if fields[4] == "0" else f"{fields[3]}:{fields[4]}"
+        is_own = fields[1].endswith("p") and "w" in fields[1]
+        if is_own and mappings and _is_relocated(mappings[-1], file, start):
+            mappings[-1] = replace(mappings[-1], shared=False)
+        mappings.append(Mapping(start, end, _readable(name), _is_clearable(name), anonymous=not file, file=file,
+                                offset=int(fields[2], 16), shared=bool(file) and not is_own))
     return mappings
+
+
+def _is_relocated(before: Mapping, file: str, start: int) -> bool:
+    """What lies right before a program's data was data, too, until it was relocated and locked (ld.so's RELRO)."""
+    return bool(file) and (before.file, before.end) == (file, start)
 
 
 def _is_clearable(name: str) -> bool:

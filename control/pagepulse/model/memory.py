@@ -41,6 +41,12 @@ class Mapping:
     anonymous: bool = True
     together: bool = False
     """Cleared only together with all others of which this is true (clear_refs): a clear of one takes all traces."""
+    file: str = ""
+    """Device and inode of the file behind it; empty: there is none."""
+    offset: int = 0
+    """Where in the file it begins."""
+    shared: bool = False
+    """Its pages are those of the file: the same memory in every process that maps them."""
 
 
 class WindowRead(NamedTuple):

@@ -8,6 +8,7 @@ Rates are per page and averaged over the region's present pages; sizes that spea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,17 @@ class Cost:
     """The target's: pages it had to mark young again and TLB flushes, at their calibrated prices."""
 
 
+class SharedRange(NamedTuple):
+    """A range of the target's addresses whose pages are those of a file, or of shared memory."""
+
+    start: int
+    end: int
+    file: str
+    """Device and inode: the same in every process."""
+    offset: int
+    """Where in the file it begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one aggregation interval said about a target."""
@@ -68,6 +80,8 @@ class Snapshot:
     cost: Cost
     delays: Delays | None = None
     """None: nobody asked, or the kernel does not count."""
+    shared: tuple[SharedRange, ...] = ()
+    """What others may have, too, sorted by address."""
     pressure: Pressure | None = None
     """Of the target's control group; None where it has none of its own, or the kernel does not measure it."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pagepulse.model.snapshot import IDLE_EDGES_NS, Snapshot
+from pagepulse.report.together import Together
 from pagepulse.report.words import shortened
 from pagepulse.units import format_share, format_size, format_time_ns
 
@@ -18,6 +19,7 @@ class ProcessTable:
     def __init__(self) -> None:
         self._newest: dict[int, Snapshot] = {}
         self._names: dict[int, str] = {}
+        self._sums = Together()
 
     def named(self, pid: int, name: str) -> None:
         """This process is watched from now on."""
@@ -26,17 +28,18 @@ class ProcessTable:
     def add(self, snapshot: Snapshot) -> None:
         """Take in a snapshot."""
         self._newest[snapshot.pid] = snapshot
+        self._sums.add(snapshot)
 
     def ended(self, pid: int) -> None:
         """This process is no more."""
         self._newest.pop(pid, None)
         self._names.pop(pid, None)
+        self._sums.ended(pid)
 
     def total(self, elapsed_ns: int, cpu_share: float) -> str:
-        """All of them in a line."""
-        newest = self._newest.values()
-        rss, wss, idle = (format_size(sum(sizes)) for sizes in (
-            [s.rss_bytes for s in newest], [s.wss_bytes for s in newest], [s.idle_bytes[_IDLE_EDGE] for s in newest]))
+        """All of them in a line; what several of them share counts once."""
+        sizes = self._sums.sizes
+        rss, wss, idle = (format_size(size) for size in (sizes.rss_bytes, sizes.wss_bytes, sizes.idle_bytes[_IDLE_EDGE]))
         return (f"{elapsed_ns / 1e9:8.1f} s  {len(self._names)} processes  rss {rss:>9}  wss {wss:>9}  "
                 f"idle>={format_time_ns(IDLE_EDGES_NS[_IDLE_EDGE])} {idle:>9}  cpu {format_share(cpu_share)}")
 

@@ -89,3 +89,17 @@ def test_a_hundred_thousand_mappings_parse_to_as_many():
                    for n in range(100_000))
 
     assert len(parse_maps(text)) == 100_000
+
+
+def test_what_every_process_that_maps_a_file_has_in_common_is_told_from_its_own():
+    text = ("1000-2000 r--p 00000000 08:01 77 /lib/x\n"
+            "2000-5000 r-xp 00001000 08:01 77 /lib/x\n"
+            "6000-7000 r--p 00004000 08:01 77 /lib/x\n"  # relocated, then locked
+            "7000-8000 rw-p 00005000 08:01 77 /lib/x\n"
+            "8000-9000 rw-p 00000000 00:00 0 \n"
+            "a000-b000 rw-s 00000000 00:01 2050 /dev/shm/x (deleted)\n"
+            "c000-d000 r--p 00003000 08:01 99 /data\n")
+    mappings = parse_maps(text)
+    assert [m.shared for m in mappings] == [True, True, False, False, False, True, True]
+    assert [m.file for m in mappings] == ["08:01:77"] * 4 + ["", "00:01:2050", "08:01:99"]
+    assert mappings[-1].offset == 0x3000
