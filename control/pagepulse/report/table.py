@@ -39,7 +39,7 @@ class ProcessTable:
     def total(self, elapsed_ns: int, cpu_share: float) -> str:
         """All of them in a line; what several of them share counts once."""
         sizes = self._sums.sizes
-        rss, wss, idle = (format_size(size) for size in (sizes.rss_bytes, sizes.wss_bytes, sizes.idle_bytes[_IDLE_EDGE]))
+        rss, wss, idle = map(format_size, (sizes.rss_bytes, sizes.wss_bytes, sizes.idle_bytes[_IDLE_EDGE]))
         return (f"{elapsed_ns / 1e9:8.1f} s  {len(self._names)} processes  rss {rss:>9}  wss {wss:>9}  "
                 f"idle>={format_time_ns(IDLE_EDGES_NS[_IDLE_EDGE])} {idle:>9}  cpu {format_share(cpu_share)}")
 
