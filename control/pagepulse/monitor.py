@@ -24,7 +24,7 @@ from pagepulse.model.engine import Engine, EngineOptions
 from pagepulse.model.memory import PAGE
 from pagepulse.model.plan import tick_times_ns
 from pagepulse.model.prices import Prices
-from pagepulse.model.snapshot import Cost, Snapshot
+from pagepulse.model.snapshot import Cost, SharedRange, Snapshot
 from pagepulse.model.work import Work
 from pagepulse.policy.budget import Budget
 from pagepulse.policy.waiting import slowdown
@@ -111,6 +111,7 @@ class Monitor:
         self._lost = probes.lost
         self._asleep, self._target_cpu_ns = 0, -1
         self.waits = WaitWatch(process.pid, delays)
+        self._shared: tuple[SharedRange, ...] = ()
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
 
     def _open(self) -> tuple[Target, Engine]:
@@ -226,6 +227,8 @@ class Monitor:
         before_ns = cpu_ns()
         pause_ns = self._options.update_ns
         is_new = self.engine.update()
+        if is_new:
+            self._shared = tuple(SharedRange(m.start, m.end, m.file, m.offset) for m in self.target.cleared if m.shared)
         spent_ns = cpu_ns() - before_ns
         self._clear_together_if_shared()
         if is_new:  # getting to know new memory is paid for as sweeps are
@@ -286,7 +289,7 @@ class Monitor:
         waits = self.waits.look(snapshot.end_ns)
         self.budget.slowdown = slowdown(waits)
         return replace(snapshot, dropped=dropped, cost=Cost(spent_ns, round(tax_ns)), delays=waits.delays,
-                       pressure=waits.pressure)
+                       pressure=waits.pressure, shared=self._shared)
 
     def _newly_lost(self) -> int:
         """What the probes could not keep since this was last asked."""

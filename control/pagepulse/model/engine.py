@@ -37,7 +37,7 @@ from pagepulse.model.plan import (
 from pagepulse.model.probe import Probe
 from pagepulse.model.refused import FEW, ask_again
 from pagepulse.model.regions import Rows
-from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, SharedRange, Snapshot
+from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
 from pagepulse.model.structure import between_regions, owners, restructured, scale_of
 from pagepulse.model.windows import Indices, Observation, Windows, popcount
 from pagepulse.model.work import Work
@@ -89,7 +89,6 @@ class Engine:
         self._begun_ns = memory.now_ns()
         self._idle_bytes: tuple[int, ...] = tuple(0 for _ in IDLE_EDGES_NS)
         self._names: tuple[str, ...] = ()
-        self._shared: tuple[SharedRange, ...] = ()
         self._asked = FEW
         self._is_news = True
         self._restructured_ns = 0
@@ -120,7 +119,6 @@ class Engine:
         areas = region_model.areas_of(mappings, max(self.options.max_regions // 2, 1))
         names = tuple(mappings[index].name for index in areas["mapping"])
         self._names = tuple(dict.fromkeys(names))
-        self._shared = tuple(SharedRange(m.start, m.end, m.file, m.offset) for m in mappings if m.shared)
         position_of = {name: index for index, name in enumerate(self._names)}
         self._area_name = np.array([position_of[name] for name in names], np.uint32)
         fitted = region_model.fit(self.regions, areas, self.memory.now_ns())
@@ -392,8 +390,7 @@ class Engine:
             pid=self.pid, start_ns=self._begun_ns, end_ns=now_ns, sampling_ns=self.options.sampling_ns, regions=rows,
             mappings=self._names, rss_bytes=self.memory.rss_bytes(), wss_bytes=int(rows["touched_bytes"].sum()),
             idle_bytes=self._idle_bytes, unknown_bytes=int(rows["unknown_bytes"].sum()),
-            unclearable_bytes=int(rows["unclearable_bytes"].sum()), dropped=self.work.windows_lost, cost=Cost(0, 0),
-            shared=self._shared)
+            unclearable_bytes=int(rows["unclearable_bytes"].sum()), dropped=self.work.windows_lost, cost=Cost(0, 0))
 
     def _restructure(self, now_ns: int) -> None:
         self._is_news, self._restructured_ns = False, now_ns
