@@ -24,14 +24,16 @@ class Daemon:
     Args:
         directory: Made here, for its configuration, its socket and its log.
         targets: Of pagepulse.toml, in TOML.
+        metrics: Where they are told; "": nowhere.
     """
 
-    def __init__(self, directory: Path, targets: str = "") -> None:
+    def __init__(self, directory: Path, targets: str = "", metrics: str = "") -> None:
         self.directory, self.socket = directory / "etc", directory / "run" / "pagepulse.sock"
         self.log_path = directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
         (self.directory / "conf.d").mkdir(parents=True)
-        self.write("pagepulse.toml", f'[daemon]\nsocket = "{self.socket}"\n{targets}')
+        listen = f'metrics = "{metrics}"\n' if metrics else ""
+        self.write("pagepulse.toml", f'[daemon]\nsocket = "{self.socket}"\n{listen}{targets}')
 
     def write(self, name: str, text: str) -> Path:
         """A file of the configuration, written as editors do it: no reader sees a half of it."""

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.live
 
 MIB = 1 << 20
 GROUPS = Path("/sys/fs/cgroup")
-SCHEME = {"name": "idle", "action": "pageout", "access_pattern": {"rate": {"max": "5%"}, "age": {"min": "1 s"}}}
+SCHEME = {"name": "idle", "action": "pageout", "access_pattern": {"rate": {"max": "5%"}, "age": {"min": "1 s"}},
+          "guards": {"trial": {"enabled": False}, "psi": {"enabled": False}}}
+"""Without a trial what goes, goes within a test's time; whatever else the machine is short of memory for."""
 
 
 def are_watched(*pids):
@@ -223,6 +226,22 @@ def test_a_control_group_that_is_away_is_waited_for(tmp_path):
             assert daemon.target("group")["processes"][0]["cgroup"] == f"/{group.name}"
         assert daemon.tells("group", lambda target: target["state"] == "waiting"), daemon.log
         assert "is gone" in daemon.target("group")["why"]
+
+
+def test_metrics_are_told_where_the_configuration_says_and_a_port_in_use_is_refused(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        taken.listen()
+        with Daemon(tmp_path / "one", metrics=listen) as refused:
+            assert_refused(pagepulse("serve", "--config", refused.directory), 1, f"metrics cannot be told at {listen}")
+            assert not refused.socket.exists()
+    with Daemon(tmp_path / "other", '[targets.none]\nexe = "no-such-program"\n', listen) as daemon:
+        daemon.start()
+        with urllib.request.urlopen(f"http://{listen}/metrics", timeout=20) as answer:
+            text = answer.read().decode()
+        assert 'target="none"' in text
+        assert daemon.end() == 0
 
 
 def test_a_supervisor_is_told_when_it_is_ready_alive_reloading_and_at_its_end(tmp_path):

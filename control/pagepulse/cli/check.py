@@ -92,6 +92,8 @@ def _print_text(outcomes: dict[str, Outcome]) -> None:
 def _print_configuration(configuration: Configuration) -> None:
     daemon = configuration.daemon
     print(f"listens on {daemon.socket}, for root{f' and the group {daemon.group}' if daemon.group else ' alone'}")
+    if daemon.metrics is not None:
+        print(f"tells metrics at http://{daemon.metrics}/metrics")
     for plan in configuration.targets:
         print(f"{plan.name}: watches {in_words(plan)}{'; a dry run' if plan.dry_run else ''}")
         for scheme in plan.schemes:

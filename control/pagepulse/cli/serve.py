@@ -17,6 +17,7 @@ from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.usage import Wakeups, end_at_interrupt
 from pagepulse.service.config import DIRECTORY, load_configuration
 from pagepulse.service.daemon import ONLY_ROOT, Daemon
+from pagepulse.service.exporter import Exporter
 from pagepulse.service.notify import Notifier, Priority, log
 from pagepulse.service.server import Server
 
@@ -50,8 +51,14 @@ class Serve:
             stack.callback(daemon.close)
             server = Server(Path(configuration.daemon.socket), configuration.daemon.group, daemon.requests.answer)
             stack.callback(server.close)
+            exporter = None
+            if configuration.daemon.metrics is not None:
+                exporter = Exporter(configuration.daemon.metrics, lambda: daemon.published.status)
+                stack.callback(exporter.close)
             _give_up_privileges()
             server.start()  # threads keep what they were born with
+            if exporter is not None:
+                exporter.start()
             log(Priority.INFO, f"serving {args.config} at {server.path}")
             daemon.run()
             log(Priority.INFO, "ended")

@@ -40,6 +40,14 @@ _MOST_TARGETS, _MOST_BUDGET = 64, 1.0
 _MIB = 1 << 20
 
 
+def _listen(value: object) -> str:
+    """`127.0.0.1:9753` or `[::1]:9753`."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise ValueError(f"expected an address and a port such as '127.0.0.1:9753', got {found(value)}")
+    return f"{host}:{port}"
+
+
 def _words(value: object) -> str:
     """A path, pattern or name that can be printed."""
     if not isinstance(value, str) or not 0 < len(value) <= 4096 or not value.isprintable():
@@ -57,6 +65,8 @@ class DaemonSettings(SchemeObject):
     socket: AbsolutePath = str(SOCKET)
     group: Words | None = None
     """Members may ask, too; None: root alone."""
+    metrics: Annotated[str, BeforeValidator(_listen)] | None = None
+    """Where metrics are told; None: nowhere."""
 
 
 class TargetSettings(SchemeObject):

@@ -77,6 +77,7 @@ def test_a_drop_in_says_more_of_a_target_or_says_it_again(directory):
     ('[targets."a b"]\nexe = "a"\n', "targets: expected a name"),
     ("targets = 1\n", "targets: expected a table, got 1"),
     ("[tagets]\n", "'tagets': unknown table; did you mean 'targets'?"),
+    ('[daemon]\nmetrics = "9753"\n', "daemon.metrics: expected an address and a port"),
     ('[daemon]\nsocket = "here"\n', "daemon.socket: expected an absolute path"),
     ('[targets.x]\nexe = "half a li', "expected TOML"),
 ])
