@@ -115,7 +115,7 @@ class _Part:
     evicted_bytes: int = 0
     turns: dict[str, _Turn] = field(default_factory=dict)
     unfinished: bool = False
-    """There was more to do than quotas and guards left."""
+    """There was more to do than quotas and guards left, or may be."""
 
     @property
     def evictions(self) -> Evictions:
@@ -210,7 +210,9 @@ class Applier:
             if due(progress.scheme, turn.applied_ns, now_ns):
                 turn.applied_ns = now_ns
                 self._look_at_conditions(progress, part)
-                if not progress.waits_for:
+                if progress.waits_for:
+                    part.unfinished |= progress.scheme.acts  # what it waits for may come while the target sleeps
+                else:
                     self._apply(progress, part, turn, snapshot)
 
     def _look_at_conditions(self, progress: _Progress, part: _Part) -> None:
