@@ -102,6 +102,8 @@ class _Turn:
     """Which look of the guards `left_bytes` belongs to."""
     left_bytes: int | None = None
     """What may go of this process until their next look; None: no limit of its own."""
+    is_unfinished: bool = False
+    """There was more to do than quotas and guards left, or may be."""
     saved: PageSet = field(default_factory=PageSet)
     """Pages of idle regions that were seen to be in use."""
 
@@ -114,8 +116,6 @@ class _Part:
     rss_bytes: int = 0
     evicted_bytes: int = 0
     turns: dict[str, _Turn] = field(default_factory=dict)
-    unfinished: bool = False
-    """There was more to do than quotas and guards left, or may be."""
 
     @property
     def evictions(self) -> Evictions:
@@ -183,7 +183,7 @@ class Applier:
 
     def is_unfinished(self, pid: int) -> bool:
         """Whether there was more to do to this process than quotas and guards left: `apply` may be called again."""
-        return pid in self._parts and self._parts[pid].unfinished
+        return pid in self._parts and any(turn.is_unfinished for turn in self._parts[pid].turns.values())
 
     def forget(self, pid: int) -> None:
         """This process has ended."""
@@ -203,15 +203,14 @@ class Applier:
             TargetGone: The target exited or became another program.
         """
         part = self._parts.setdefault(monitor.process.pid, _Part(monitor))
-        part.unfinished = False
         now_ns = monitor.target.now_ns()
         for progress in self._progress:
             turn = part.turns.setdefault(progress.scheme.name, _Turn())
             if due(progress.scheme, turn.applied_ns, now_ns):
-                turn.applied_ns = now_ns
+                turn.applied_ns, turn.is_unfinished = now_ns, False
                 self._look_at_conditions(progress, part)
                 if progress.waits_for:
-                    part.unfinished |= progress.scheme.acts  # what it waits for may come while the target sleeps
+                    turn.is_unfinished = progress.scheme.acts  # what it waits for may come while the target sleeps
                 else:
                     self._apply(progress, part, turn, snapshot)
 
@@ -245,7 +244,7 @@ class Applier:
         self._renew(progress, part, turn)
         progress.usage = renewed(scheme, progress.usage, now_ns)
         if _is_used_up(progress.left_bytes(now_ns)):
-            part.unfinished = True
+            turn.is_unfinished = True
             return
         progress.is_without_swap &= swap_free_bytes() < PAGE
         found = candidates(scheme, snapshot, progress.usage, cgroups=_cgroups(scheme, part.monitor),
@@ -262,7 +261,7 @@ class Applier:
                 limits = (progress.left_bytes(part.monitor.target.now_ns()), turn.left_bytes)
                 left = min((limit for limit in limits if limit is not None), default=None)
                 if _is_used_up(left):
-                    part.unfinished = True
+                    turn.is_unfinished = True
                     return
                 self._treat(progress, part, turn, candidate, (start, end, left))
 
