@@ -168,3 +168,14 @@ def test_every_option_says_what_it_does(verb):
                 pending += action.choices.values()
             else:
                 assert action.help, action.dest
+
+
+# --- clocks --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) in {"monitor", "apply", "fleet", "service", "policy",
+                                                                       "model"}], ids=name_of)
+def test_no_clock_that_can_be_set_decides_anything(path):
+    """Schemes, budgets and ages go by CLOCK_MONOTONIC: neither a jump nor a suspend makes memory look idle."""
+    asked = {(node.value.id, node.attr) for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    assert not asked & {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
