@@ -21,6 +21,7 @@ from pagepulse.kernel.usage import Waiter, cpu_ns, rss_peak_bytes
 from pagepulse.kernel.waits import WaitWatch
 from pagepulse.model.clearing import AUTO, is_mostly_shared
 from pagepulse.model.engine import Engine, EngineOptions
+from pagepulse.model.heritage import LASTS_NS, Heritage
 from pagepulse.model.memory import PAGE
 from pagepulse.model.plan import tick_times_ns
 from pagepulse.model.prices import Prices
@@ -151,7 +152,7 @@ class Monitor:
         return end_ns - time.monotonic_ns() > least_ns
 
     def start_over(self, gone: TargetGone) -> bool:
-        """The target became another program, unless it is gone: nothing that was known holds.
+        """The target became another program, unless it is gone: what was known holds for the files that both map.
 
         Returns:
             Whether it goes on.
@@ -161,6 +162,7 @@ class Monitor:
         except (TargetGone, OSError):
             return False
         self.target.close()
+        engine.heritage = Heritage(self.engine.regions, self.target.cleared, time.monotonic_ns() + LASTS_NS)
         self.target, self.engine = target, engine
         self._update_due_ns = 0
         self.on_event("exec", {"pid": self.process.pid, "what": gone.what})

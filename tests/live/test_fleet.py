@@ -94,6 +94,15 @@ def test_a_command_without_children_is_watched_alone(output):
         assert len(recording.pids()) == 1
 
 
+def test_across_exec_what_is_known_of_a_library_that_both_programs_map_is_kept(output):
+    with record(output, "--", "sh", "-c", "sleep 1.5; exec sleep 1.5") as recording:
+        execs = [event for event in recording.events() if event.kind == "exec"]
+        assert execs
+        after = [s for s in recording.snapshots() if s.start_ns > execs[-1].at_ns]
+        of_libc = [row for row in after[0].regions if "libc.so" in after[0].mappings[row["mapping"]]]
+        assert min(row["since_ns"] for row in of_libc) < execs[-1].at_ns
+
+
 def test_the_processes_of_a_control_group_and_those_below_it_are_found(output, group):
     with Workload("pulse", "--size", "16MiB") as one, Workload("pulse", "--size", "16MiB") as other:
         (group / "cgroup.procs").write_text(str(one.process.pid))

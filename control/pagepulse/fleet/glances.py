@@ -66,8 +66,8 @@ class Glances:
 
 def _due_ns(member: Member, now_ns: int, *, may_hurry: bool) -> int:
     try:
-        if not member.has_run():
-            return member.due_ns
+        if not member.has_run():  # others may have taken memory from it all the same
+            return now_ns if may_hurry and member.has_changed() else member.due_ns
         has_woken = member.has_woken()
     except TargetGone:
         return now_ns  # its next step finds out what became of it

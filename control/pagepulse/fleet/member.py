@@ -17,7 +17,7 @@ _SMOOTHING = 0.3
 _LEAST_WEIGHT_BYTES, _IDLE_WEIGHT = 256 << 10, 0.02
 _GLANCE_WINDOWS = 256
 _KNOWN = 0.05  # at most this share of it is unknown
-_ASLEEP_LEAST_NS, _ASLEEP_MOST_NS = 60_000_000_000, 600_000_000_000  # till a sleeper is visited: reclaim may have come
+_ASLEEP_NS = (60_000_000_000, 600_000_000_000)  # until a sleeper is visited: its memory has come of age then
 _GOLDEN = 0.618034  # its multiples spread evenly, modulo 1: those that began together shall not be visited together
 _WOKEN_BYTES, _WOKEN_SHARE = 1 << 20, 0.05  # what is worth a visit out of turn
 
@@ -76,7 +76,7 @@ class Member:
     def asleep_until_ns(self, now_ns: int) -> int:
         """When to go on with the interval of one that sleeps: it is known, and had no CPU time since the last visit.
 
-        It touches nothing, so its interval goes on for longer the longer it has slept. Who is awake: 0.
+        It touches nothing, so its interval goes on for a minute, and after that for ten. Who is awake: 0.
 
         Raises:
             TargetGone: It has exited.
@@ -85,7 +85,7 @@ class Member:
         if before_ns != self.clock_at_visit_ns or self.unknown_bytes > _KNOWN * self.rss_bytes or not self.seen:
             self.awake_ns, self.is_asleep = now_ns, False
             return 0
-        patience_ns = min(max(self.begun_ns - self.awake_ns, _ASLEEP_LEAST_NS), _ASLEEP_MOST_NS)
+        patience_ns = _ASLEEP_NS[self.begun_ns - self.awake_ns >= _ASLEEP_NS[0]]
         until_ns = self.begun_ns + int(patience_ns * (1 + self.process.pid * _GOLDEN % 1))
         self.is_asleep = until_ns > now_ns
         return until_ns
@@ -108,9 +108,18 @@ class Member:
         Raises:
             TargetGone: It exited or became another program.
         """
-        grown_bytes = abs(self.process.rss_bytes() - self.rss_bytes)
-        woken_bytes = self.monitor.glance(_GLANCE_WINDOWS) * PAGE
-        return max(woken_bytes, grown_bytes) > max(_WOKEN_BYTES, _WOKEN_SHARE * self.rss_bytes)
+        return self.has_changed() or self._is_much(self.monitor.glance(_GLANCE_WINDOWS) * PAGE)
+
+    def has_changed(self) -> bool:
+        """Whether much of its memory is new, or was taken from it.
+
+        Raises:
+            TargetGone: It has exited.
+        """
+        return self._is_much(abs(self.process.rss_bytes() - self.rss_bytes))
+
+    def _is_much(self, size_bytes: int) -> bool:
+        return size_bytes > max(_WOKEN_BYTES, _WOKEN_SHARE * self.rss_bytes)
 
     def close(self) -> None:
         """Let go of it; it goes on."""

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from pagepulse.model import regions as region_model
 from pagepulse.model.estimate import Estimate, estimate, watch_time_ns
+from pagepulse.model.heritage import Heritage
 from pagepulse.model.layout import NO_CHUNKS, among, spread
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
 from pagepulse.model.patrol import Patrol
@@ -89,10 +90,8 @@ class Engine:
         self._begun_ns = memory.now_ns()
         self._idle_bytes: tuple[int, ...] = tuple(0 for _ in IDLE_EDGES_NS)
         self._names: tuple[str, ...] = ()
-        self._asked = FEW
-        self._is_news = True
-        self._restructured_ns = 0
-        self._closer_ns = -_CLOSER_NS
+        self._asked, self._is_news, self._restructured_ns, self._closer_ns = FEW, True, 0, -_CLOSER_NS
+        self.heritage = Heritage.none()
 
     # --- the address space -----------------------------------------------------------------------------------------
 
@@ -121,7 +120,8 @@ class Engine:
         self._names = tuple(dict.fromkeys(names))
         position_of = {name: index for index, name in enumerate(self._names)}
         self._area_name = np.array([position_of[name] for name in names], np.uint32)
-        fitted = region_model.fit(self.regions, areas, self.memory.now_ns())
+        now_ns = self.memory.now_ns()
+        fitted = region_model.fit(self.heritage.onto(self.regions, mappings, now_ns), areas, now_ns)
         self.regions = region_model.split_to_minimum(fitted, self.options.min_regions, WINDOW)
 
     def _place_windows(self) -> None:

@@ -49,15 +49,13 @@ def sleeper(begun_ns=0):
     return member
 
 
-def test_who_sleeps_is_left_alone_for_a_minute_and_then_for_as_long_as_it_has_slept():
+def test_who_sleeps_is_left_alone_for_a_minute_and_then_for_ten():
     member = sleeper()
     assert member.asleep_until_ns(SECOND) == 60 * SECOND
     assert member.is_asleep
     assert member.asleep_until_ns(60 * SECOND) <= 60 * SECOND  # its interval is over
     member.begun_ns = 60 * SECOND
-    assert member.asleep_until_ns(61 * SECOND) == 120 * SECOND
-    member.begun_ns = 240 * SECOND
-    assert member.asleep_until_ns(241 * SECOND) == 480 * SECOND
+    assert member.asleep_until_ns(61 * SECOND) == 660 * SECOND
     member.begun_ns = 7200 * SECOND
     assert member.asleep_until_ns(7201 * SECOND) == 7800 * SECOND
 
@@ -100,6 +98,14 @@ def test_a_glance_at_a_sleeper_costs_no_read_of_its_memory():
     member.due_ns = 60 * SECOND
     assert glances_at(member, 5 * SECOND) == []
     assert member.monitor.looked == []
+
+
+def test_a_sleeper_from_which_memory_was_taken_is_visited():
+    member = sleeper()
+    member.has_run()
+    member.due_ns, member.process.rss = 60 * SECOND, 10 * MIB
+    assert glances_at(member, 5 * SECOND) == [5 * SECOND]
+    assert glances_at(member, 5 * SECOND, may_hurry=False) == []
 
 
 def test_a_sleeper_that_ran_is_visited_when_its_usual_interval_is_over():
