@@ -77,6 +77,11 @@ test-vm-all: setup workloads  ## The same with the newest kernel, too, and the w
 	$(Q)$(call install,$(VM_PACKAGES))
 	$(Q)PAGEPULSE_VM_ALL=1 $(PYTHON) -m pytest $(PYTEST_ARGS) tests/vm/test_kernels.py
 
+.PHONY: test-prometheus
+test-prometheus: setup workloads  ## Debian's Prometheus scrapes a daemon; rules and alerts hold what they promise
+	$(Q)$(call install,prometheus)
+	$(Q)PYTHONPATH=tests $(PYTHON) -m fleet.prometheus
+
 .PHONY: bench
 bench: setup workloads  ## Measure speed, memory and overhead, and print tables
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.bench $(BENCH_ARGS)

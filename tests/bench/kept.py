@@ -8,9 +8,10 @@ RESULTS.md.
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,24 @@ class Table:
         widths = [max(len(row[column]) for row in table) for column in range(len(self.columns))]
         return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
                          for row in table) + "".join(f"\n{one}" for one in self.remarks)
+
+
+def print_table(name: str, about: str, measure: Callable[[], Table]) -> int:
+    """What a bench with one table does: measure, print, and write it into RESULTS.md if asked to.
+
+    Args:
+        name: Of the bench.
+        about: Its help.
+        measure: Makes the table.
+    """
+    parser = argparse.ArgumentParser(prog=name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write the table to tests/bench/RESULTS.md")
+    args = parser.parse_args()
+    result = measure()
+    print(result.text())
+    if args.write:
+        result.write()
+    return 0
 
 
 def noise(measurement: Kept) -> str:

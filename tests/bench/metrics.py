@@ -8,14 +8,13 @@ Over HTTP on this machine, from a status made for it; in OpenMetrics, as Prometh
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
 import urllib.request
 from dataclasses import replace
 
-from bench.kept import Table, circumstances, noise
+from bench.kept import Table, circumstances, noise, print_table
 from bench.machine import description
 from pagepulse.service.exporter import Exporter
 from pagepulse.service.status import Status
@@ -76,18 +75,5 @@ def table() -> Table:
     return Table("Metrics", about, columns, rows, [f"{description()} ({noise(facts)})."])
 
 
-def main() -> int:
-    """Measure and print; write into RESULTS.md if asked to."""
-    parser = argparse.ArgumentParser(prog="bench.metrics", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the table to tests/bench/RESULTS.md")
-    args = parser.parse_args()
-    result = table()
-    print(result.text())
-    if args.write:
-        result.write()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_table("bench.metrics", __doc__ or "", table))

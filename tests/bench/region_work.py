@@ -8,7 +8,6 @@ On arrays made for it, three of ten regions hot; nothing is read and nobody is w
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.kept import Table, circumstances, noise
+from bench.kept import Table, circumstances, noise, print_table
 from bench.machine import description
 from bench.table import judgement
 from pagepulse.model.estimate import estimate
@@ -134,18 +133,5 @@ def table() -> Table:
     return Table("Region work", about, columns, rows, remarks)
 
 
-def main() -> int:
-    """Measure and print; write into RESULTS.md if asked to."""
-    parser = argparse.ArgumentParser(prog="bench.region_work", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the table to tests/bench/RESULTS.md")
-    args = parser.parse_args()
-    result = table()
-    print(result.text())
-    if args.write:
-        result.write()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_table("bench.region_work", __doc__ or "", table))
