@@ -91,6 +91,10 @@ bench-accuracy: setup workloads  ## What is found, and at what cost: real up to 
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.steady $(BENCH_ARGS)
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.simulated $(BENCH_ARGS)
 
+.PHONY: bench-scheme-pass
+bench-scheme-pass: setup  ## What a pass of a scheme over 16 GiB costs that finds nothing to do
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.scheme_pass $(BENCH_ARGS)
+
 .PHONY: bench-regions
 bench-regions: setup  ## What estimating, cutting and merging regions costs, up to 100 000 of them
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.region_work $(BENCH_ARGS)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Bad input and bad luck: a clear message, the documented exit code, and nothing left behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from demo.swap import temporary_swap
 from live.machine import setting, wait_until
 from live.recorder import Recorder, assert_refused, pagepulse, snapshots
 from pagepulse.kernel.host import NEEDED
 from pagepulse.model.memory import PAGE
-from workload import PROGRAMS, Workload
+from workload import PROGRAMS, Workload, major_faults
 
 pytestmark = pytest.mark.live
 
@@ -211,6 +213,26 @@ def test_a_target_that_turns_its_address_space_over_all_the_time_is_watched(outp
     unclearable = float(over_hot["unclearable_bytes"].sum())
     assert unclearable <= 0.75 * 1009 * PAGE
     assert float(over_hot["touched_bytes"].sum()) >= 0.9 * (1009 * PAGE - unclearable)
+
+
+def test_schemes_on_a_target_that_turns_its_address_space_over_take_nothing_that_it_uses(build, tmp_path):
+    scheme = {"name": "idle", "action": "pageout", "access_pattern": {"rate": {"max": "5%"}, "age": {"min": "1 s"}},
+              "guards": {"trial": {"enabled": False}}}
+    schemes = tmp_path / "schemes.json"
+    schemes.write_text(json.dumps({"schemes": [scheme]}))
+    schemes.chmod(0o600)
+    program = build("churn")
+    with temporary_swap(1 << 30) as swap, subprocess.Popen([program], stdout=subprocess.PIPE, text=True) as churn:
+        assert swap.device is not None, swap.why
+        hot = int(churn.stdout.readline())
+        faults = major_faults(churn.pid)
+        outcome = pagepulse("run", "--pid", str(churn.pid), "--schemes", schemes, "--duration", "6s", "--json")
+        assert churn.poll() is None
+        assert major_faults(churn.pid) - faults < 256, f"pages in use at {hot:#x} went"
+        churn.kill()
+    assert outcome.status == 0
+    result, = outcome.json["schemes"]
+    assert result["tried_bytes"] == result["applied_bytes"] + sum(result["reasons"].values())
 
 
 def test_a_target_that_maps_64_tebibytes_is_watched(output):

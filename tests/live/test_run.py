@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`pagepulse run`: what is idle goes, what is used stays, and what it says it did is what happened."""
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from live.machine import wait_until
 from live.recorder import line, pagepulse
 from pagepulse.capture import Recording
 from pagepulse.kernel.numa import nodes_with_memory
-from pagepulse.kernel.syscalls import move_pages
+from pagepulse.kernel.syscalls import MADV_COLD, MADV_PAGEOUT, move_pages, process_madvise
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW_PAGES
 from workload import PROGRAMS, Workload, major_faults, resident_bytes, status_bytes
 
@@ -462,3 +463,25 @@ def test_what_cannot_be_shown_or_recorded_is_refused_first(schemes, options, wor
     outcome = pagepulse("run", "--schemes", schemes(), *options, *target)
     assert outcome.status in {1, 2}
     assert words in outcome.err
+
+
+def test_another_tool_that_acts_on_the_same_target_is_no_matter(watch, schemes, swap):
+    """It ages and pages out all the time what we watch: our account stays sound, and the program has its data."""
+    with Workload("office", "--hot", "8MiB", "--idle", "64MiB", "--comeback", "4MiB") as office:
+        pidfd = os.pidfd_open(office.pid)
+        command = line("run", "--pid", str(office.pid), "--schemes", schemes(), "--duration", "6s", "--json")
+        with watch(office.pid) as target, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            areas = [(one.start, min(one.end - one.start, 16 * MIB)) for one in target.mappings() if one.anonymous]
+            for turn in range(10_000):
+                if process.poll() is not None:
+                    break
+                process_madvise(pidfd, np.array([areas[turn % len(areas)]], np.uint64),
+                                MADV_PAGEOUT if turn % 4 == 0 else MADV_COLD)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.02)
+            summary = json.loads(process.stdout.read())
+        os.close(pidfd)
+        assert office.finish()["lost_words"] == 0
+    scheme, = summary["schemes"]
+    assert scheme["tried_bytes"] == scheme["applied_bytes"] + sum(scheme["reasons"].values())
+    assert summary["returned_bytes"] <= scheme["applied_bytes"], "what the other one took is not counted as ours"
