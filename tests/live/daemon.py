@@ -70,7 +70,7 @@ class Daemon:
         """What it says of one target."""
         return next(target for target in self.status()["targets"] if target["name"] == name)
 
-    def sees(self, condition: Callable[[dict[str, Any]], bool], patience_s: float = 30) -> bool:
+    def sees(self, condition: Callable[[dict[str, Any]], bool], patience_s: float = 60) -> bool:
         """Wait until its status is so."""
         def is_so() -> bool:
             with suppress(PagepulseError, StopIteration):
@@ -78,7 +78,7 @@ class Daemon:
             return False
         return wait_until(is_so, patience_s)
 
-    def tells(self, name: str, condition: Callable[[dict[str, Any]], bool], patience_s: float = 30) -> bool:
+    def tells(self, name: str, condition: Callable[[dict[str, Any]], bool], patience_s: float = 60) -> bool:
         """Wait until what it says of a target is so."""
         return self.sees(lambda status: condition(next(one for one in status["targets"] if one["name"] == name)),
                          patience_s)
