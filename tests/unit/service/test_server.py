@@ -7,6 +7,7 @@ import socket
 import stat
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,17 +89,16 @@ def test_a_request_without_end_is_cut_off(serving):
 
 
 def test_peers_that_hang_say_nothing_or_take_no_answer_delay_nobody_and_are_let_go(serving, monkeypatch):
-    monkeypatch.setattr(server_module, "_DEADLINE_NS", 1_000_000_000)
-    silent, half, deaf = connected(serving), connected(serving), connected(serving)
-    half.sendall(b'{"verb": "sta')
-    deaf.sendall(b'{"verb": "x", "size": 50000000}\n')
-    assert ask(serving.path, "status")
-    for peer in (silent, half):
-        assert peer.recv(1) == b""  # let go
-        peer.close()
-    while deaf.recv(1 << 20):
-        pass
-    deaf.close()
+    monkeypatch.setattr(server_module, "_DEADLINE_NS", 3_000_000_000)  # ours is met on a busy machine, too
+    with connected(serving) as silent, connected(serving) as half, connected(serving) as deaf:
+        half.sendall(b'{"verb": "sta')
+        deaf.sendall(b'{"verb": "x", "size": 50000000}\n')
+        assert ask(serving.path, "status")
+        for peer in (silent, half):
+            assert peer.recv(1) == b""  # let go
+        with suppress(ConnectionResetError):
+            while deaf.recv(1 << 20):
+                pass
 
 
 def test_more_peers_than_there_is_room_for_are_told_so(serving):
