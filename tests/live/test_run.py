@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from demo.swap import temporary_swap
-from live.machine import wait_until
+from live.machine import setting, wait_until
 from live.recorder import line, pagepulse
 from pagepulse.capture import Recording
 from pagepulse.kernel.numa import nodes_with_memory
@@ -24,6 +24,7 @@ from workload import PROGRAMS, Workload, major_faults, resident_bytes, status_by
 pytestmark = pytest.mark.live
 
 MIB = 1 << 20
+KHUGEPAGED_SLEEP = Path("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs")
 SCHEME = {"name": "idle", "action": "pageout", "access_pattern": {"rate": {"max": "5%"}, "age": {"min": "1 s"}},
           "apply_interval": "500 ms", "guards": {"trial": {"enabled": False}}}
 """Without a trial: what goes, goes within a test's time."""
@@ -350,7 +351,7 @@ def meanwhile(touch: Workload, command: list[str | Path], *words: str) -> dict:
 
 def test_memory_in_use_is_given_huge_pages(watch, schemes):
     scheme = schemes(action="hugepage", access_pattern={"rate": {"min": "5%"}})
-    with Workload("touch", "--area", "a:13MiB") as touch:
+    with setting(KHUGEPAGED_SLEEP, 600_000), Workload("touch", "--area", "a:13MiB") as touch:  # or it may be the first
         touch.command("huge a")  # it may have them; nobody has made one yet
         start, end = touch.area("a")
         command = line("run", "--pid", str(touch.pid), "--schemes", scheme, "--duration", "4s", "--json")
