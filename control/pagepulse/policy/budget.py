@@ -25,7 +25,6 @@ _FREE_AT_LEAST = 0.5  # of the budget
 _PATROL_NS = 2_000_000_000  # a round over all watched windows should take this long
 _PATROL_AT_LEAST, _PATROL_AT_ONCE = 128, 4096  # windows in one interval
 _PATROL_SHARE = 0.15  # of the budget
-_PATROL_WORK = 3  # what is read costs as much again, twice, until it is understood
 _FEWEST_PROBES, _USUAL_PROBES, _MOST_PROBES = 2, 64, 128
 
 
@@ -74,7 +73,7 @@ class Budget:
         Args:
             windows: How many windows the target has.
         """
-        affordable = _PATROL_SHARE * self.share * self.aggregation_ns / (_PATROL_WORK * self._prices.window_read_ns)
+        affordable = _PATROL_SHARE * self.share * self.aggregation_ns / self._prices.window_read_ns
         patrol = int(min(windows * self.aggregation_ns / _PATROL_NS, affordable, _PATROL_AT_ONCE))
         sweep_share = _SWEEP_SHARE_IN_DEBT if self._debt_ns > 0 else _SWEEP_SHARE
         pages = sweep_share * self.share * self.aggregation_ns / self._prices.page_clear_ns

@@ -182,7 +182,7 @@ def test_a_first_sweep_that_is_not_used_up_ends_after_ten_seconds():
     assert budget.limits(WINDOWS).sweep_pages < before / 20
 
 
-@pytest.mark.parametrize(("windows", "patrol"), [(0, 128), (4000, 200), (65536, 250)])
+@pytest.mark.parametrize(("windows", "patrol"), [(0, 128), (4000, 200), (65536, 750)])
 def test_a_patrol_comes_around_in_two_seconds_within_its_limits(windows, patrol):
     assert budget_of().limits(windows).patrol == patrol
 

@@ -69,10 +69,10 @@ def test_what_is_hot_is_found_whatever_the_memory_is_like(pattern):
     assert min(result.precision, result.recall) >= 0.95
 
 
-@pytest.mark.parametrize("pattern", ["phases", "moving"])
-def test_the_working_set_is_right_one_interval_after_it_changed(pattern):
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_working_set_is_right_one_interval_after_it_changed(seed):
     options = SimulationOptions(duration_ns=45 * SECOND)
-    result = simulate(Scenario(GIB, 128 * MIB, pattern, seed=1), options, "pagepulse")
+    result = simulate(Scenario(GIB, 128 * MIB, "phases", seed=seed), options, "pagepulse")
     assert result.wss_error_after_change_percent <= 10
 
 
