@@ -486,3 +486,19 @@ def test_another_tool_that_acts_on_the_same_target_is_no_matter(watch, schemes, 
     scheme, = summary["schemes"]
     assert scheme["tried_bytes"] == scheme["applied_bytes"] + sum(scheme["reasons"].values())
     assert summary["returned_bytes"] <= scheme["applied_bytes"], "what the other one took is not counted as ours"
+
+
+def test_when_swap_fills_up_it_stops_there_and_the_target_lives_on(schemes):
+    """It is smaller than what is idle."""
+    open_handed = {"trial": {"enabled": False}, "step_share": {"enabled": False}}
+    with temporary_swap(32 << 20) as swap, Workload("touch", "--area", "a:97MiB") as touch:
+        assert swap.device is not None, swap.why
+        kept, = run("--schemes", schemes(guards=open_handed | {"swap": {"min_free": "50%"}}), pid=touch.pid)["schemes"]
+        if len(Path("/proc/swaps").read_text().splitlines()) > 2:
+            pytest.skip("this machine has swap of its own")
+        assert 12 * MIB <= kept["applied_bytes"] <= 16 * MIB
+        full, = run("--schemes", schemes(guards=open_handed | {"swap": {"enabled": False}}), pid=touch.pid)["schemes"]
+        assert full["reasons"]["no swap space"] > 0
+        assert full["waits_for"] == "memory without a file: there is no swap space"
+        assert kept["applied_bytes"] + full["applied_bytes"] <= 34 * MIB
+        touch.command(f"touch a 0 {97 * MIB // PAGE}")
