@@ -496,7 +496,7 @@ def test_when_swap_fills_up_it_stops_there_and_the_target_lives_on(schemes):
         kept, = run("--schemes", schemes(guards=open_handed | {"swap": {"min_free": "50%"}}), pid=touch.pid)["schemes"]
         if len(Path("/proc/swaps").read_text().splitlines()) > 2:
             pytest.skip("this machine has swap of its own")
-        assert 12 * MIB <= kept["applied_bytes"] <= 16 * MIB
+        assert 12 * MIB <= kept["applied_bytes"] <= 17 * MIB
         full, = run("--schemes", schemes(guards=open_handed | {"swap": {"enabled": False}}), pid=touch.pid)["schemes"]
         assert full["reasons"]["no swap space"] > 0
         assert full["waits_for"] == "memory without a file: there is no swap space"
