@@ -9,6 +9,7 @@ import pytest
 
 from demo.swap import temporary_swap
 from live.recorder import assert_refused, pagepulse
+from pagepulse.capture import Recording
 from pagepulse.model.memory import PAGE
 from workload import PROGRAMS, Workload, major_faults, resident_bytes
 
@@ -93,9 +94,29 @@ def test_a_dry_run_says_what_it_would_do_to_each_and_does_nothing(schemes):
     assert all(abs(b - a) < 64 * PAGE for b, a in zip(before, after, strict=True))
 
 
+def test_it_is_shown_recorded_and_drawn_as_one_process_is(schemes, swap, tmp_path):
+    kept, picture = tmp_path / "pagepulse.data", tmp_path / "memory.svg"
+    with Workload("touch", "--area", "a:16MiB") as one, Workload("touch", "--area", "a:24MiB") as other:
+        outcome = pagepulse("run", "--schemes", schemes(), "--duration", "6s", "--live", "--record", kept,
+                            "-o", picture, "--pid", str(one.pid), str(other.pid))
+    assert outcome.status == 0, outcome.err
+    shown = [text for text in outcome.out.splitlines() if " s  2 processes  rss " in text]
+    assert len(shown) >= 3
+    assert "idle: pageout" in outcome.out
+    assert picture.read_text().startswith("<?xml")
+    with Recording.open(kept) as recording:
+        events = list(recording.events())
+        assert {snapshot.pid for snapshot in recording.snapshots()} == {one.pid, other.pid}
+    assert {event.data["pid"] for event in events if event.kind == "watched"} == {one.pid, other.pid}
+    assert [event.data["name"] for event in events if event.kind == "scheme"][-1] == "idle"
+    states = pagepulse("report", "schemes", kept, "--json").json["states"]
+    assert states[-1]["applied_bytes"] >= 30 * MIB
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--pid", "1", "2"], "not applied to process 1"),
-    (["--system", "-o", "memory.png"], "-o is for one process"),
+    (["--system", "-o", "memory.txt"], "no name of a picture"),
+    (["--system", "--live", "--json"], "contradict"),
 ])
 def test_what_makes_no_sense_is_refused(schemes, arguments, words):
     assert_refused(pagepulse("run", "--schemes", schemes(), *arguments), 2, words)

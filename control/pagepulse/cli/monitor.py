@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-from typing import Any
 
 from pagepulse.cli.options import add_monitoring, add_target, selection
-from pagepulse.cli.screen import Refresh, draw, print_lines
-from pagepulse.cli.session import FleetSession, fleet_session, refuse_emptiness, refuse_silence, session
+from pagepulse.cli.screen import draw, print_lines
+from pagepulse.cli.session import fleet_session, refuse_emptiness, refuse_silence, session
 from pagepulse.fleet import Fleet
 from pagepulse.kernel.usage import Waiter
 from pagepulse.monitor import Monitor
-from pagepulse.report.words import not_known_yet
 
 
 class MonitorVerb:
@@ -55,42 +52,18 @@ def _show_fleet(args: argparse.Namespace, *, on_screen: bool) -> int:
         if args.json:
             _print_json(running.fleet, running.waiter)
         else:
-            _print_table(running, on_screen=on_screen)
+            from pagepulse.cli.fleet_screen import FleetScreen  # noqa: PLC0415 - each way of showing loads its own
+            screen = FleetScreen(running.fleet, on_screen=on_screen)
+            running.fleet.on_event = screen.happened
+            for snapshot in running.fleet.snapshots(running.waiter, screen.beat):
+                screen.seen(snapshot)
         refuse_emptiness(running)
         print(_last_words(running.fleet), file=sys.stderr)
     return running.exit_status
 
 
-def _print_table(running: FleetSession, *, on_screen: bool) -> None:
-    """On a screen a table, redrawn once a second; else a line for all."""
-    from pagepulse.report.table import ProcessTable  # noqa: PLC0415
-    table, due, fleet = ProcessTable(), Refresh(), running.fleet
-
-    def happened(kind: str, data: dict[str, Any]) -> None:
-        if kind == "watched":
-            table.named(data["pid"], data["name"])
-        elif kind == "ended":
-            table.ended(data["pid"])
-
-    fleet.on_event = happened
-    for snapshot in fleet.snapshots(running.waiter):
-        table.add(snapshot)
-        if not due():
-            continue
-        summary = fleet.summary()
-        total = table.total(round(summary["duration_s"] * 1e9), summary["cpu_percent"] / 100)
-        if fleet.unknown.processes:
-            total += f"  {not_known_yet(fleet.unknown.processes, fleet.unknown.rss_bytes)}"
-        if on_screen:
-            width, height = shutil.get_terminal_size()
-            lines = [total[:width], *table.lines(snapshot.end_ns, width, height - 2)]
-            print("\033[H\033[J" + "\n".join(lines), flush=True)
-        else:
-            print(total, flush=True)
-
-
 def _print_json(watcher: Monitor | Fleet, waiter: Waiter) -> None:
-    from pagepulse.report.regions import snapshot_json  # noqa: PLC0415 - each way of showing loads its own
+    from pagepulse.report.regions import snapshot_json  # noqa: PLC0415
     for snapshot in watcher.snapshots(waiter):
         print(json.dumps(snapshot_json(snapshot) | {"rss_bytes": snapshot.rss_bytes, "wss_bytes": snapshot.wss_bytes}),
               flush=True)

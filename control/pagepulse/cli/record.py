@@ -7,6 +7,7 @@ import argparse
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from pagepulse.capture import Recorder, check_new
 from pagepulse.cli.options import add_monitoring, add_target, selection
-from pagepulse.cli.session import Session, fleet_session, refuse_emptiness, refuse_silence, session
+from pagepulse.cli.session import FleetSession, Session, fleet_session, refuse_emptiness, refuse_silence, session
 from pagepulse.fleet import Fleet
 from pagepulse.kernel.host import facts, require
 from pagepulse.kernel.usage import Waiter
@@ -54,15 +55,11 @@ class Record:
 
 
 def _record_fleet(args: argparse.Namespace) -> int:
-    with fleet_session(args) as running:
-        header = {"pid": None, "target": asdict(running.fleet.roster.selection), "options": asdict(running.options),
-                  "kernel": platform.release(), "prices": asdict(running.fleet.prices), "probes": [],
-                  "command": args.argv}
-        header["target"] |= {"pids": sorted(header["target"]["pids"]), "cgroup": args.cgroup and str(args.cgroup)}
-        with Recorder(args.output, header, force=args.force) as recorder:
-            summary = _record(running.fleet, running.waiter, recorder)
-            refuse_emptiness(running)
-            _print_summary(summary, recorder, args)
+    with (fleet_session(args) as running,
+          Recorder(args.output, fleet_header_of(running, args.argv), force=args.force) as recorder):
+        summary = _record(running.fleet, running.waiter, recorder)
+        refuse_emptiness(running)
+        _print_summary(summary, recorder, args)
     return running.exit_status
 
 
@@ -99,6 +96,14 @@ def header_of(running: Session) -> dict[str, Any]:
     return {"pid": process.pid, "name": process.name, "command": process.command_line(), "kernel": platform.release(),
             "options": asdict(running.options), "prices": asdict(running.monitor.prices),
             "probes": running.monitor.totals.probes}
+
+
+def fleet_header_of(running: FleetSession, command: Sequence[str] | None) -> dict[str, Any]:
+    """How a recording of many processes is made."""
+    chosen = running.fleet.roster.selection
+    target = asdict(chosen) | {"pids": sorted(chosen.pids), "cgroup": chosen.cgroup and str(chosen.cgroup)}
+    return {"pid": None, "target": target, "options": asdict(running.options), "kernel": platform.release(),
+            "prices": asdict(running.fleet.prices), "probes": [], "command": command}
 
 
 def _in_words(summary: dict[str, Any], recorder: Recorder) -> str:

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,15 @@ from typing import Any
 
 from pagepulse.apply import Applier, not_applied
 from pagepulse.capture import Recorder, check_new
+from pagepulse.cli.memory_file import check_picture, draw_memory
 from pagepulse.cli.options import add_monitoring, add_target, selection
-from pagepulse.cli.record import header_of, record_event
-from pagepulse.cli.run_several import run_several, scheme_summary, scheme_words
+from pagepulse.cli.record import header_of
+from pagepulse.cli.run_several import run_several
 from pagepulse.cli.scheme_log import SchemeLog
+from pagepulse.cli.scheme_state import all_state_lines, scheme_summary, scheme_words
 from pagepulse.cli.screen import draw, print_lines
 from pagepulse.cli.session import Session, refuse_silence, session
-from pagepulse.errors import PagepulseError, TargetGone, UsageError
+from pagepulse.errors import TargetGone, UsageError
 from pagepulse.kernel.host import facts
 from pagepulse.kernel.system import target_counters
 from pagepulse.model.snapshot import Snapshot
@@ -30,11 +32,8 @@ from pagepulse.model.system import Counters
 from pagepulse.policy.load import load_document
 from pagepulse.policy.parse import refusal
 from pagepulse.policy.scheme import Scheme
-from pagepulse.report.before_after import Point, before_after_json, before_after_text
-from pagepulse.report.scheme_states import state_lines
+from pagepulse.report.before_after import Course, Point, before_after_json, before_after_text
 from pagepulse.units import format_size
-
-_BETWEEN_POINTS_NS = 500_000_000
 
 
 class Run:
@@ -64,14 +63,15 @@ class Run:
         _check_outputs(args)
         _warn_without_swap(schemes)
         if not selection(args).is_single:
-            return _run_several(args, schemes)
+            return run_several(args, schemes, _announcer(args))
         with session(args, acts=True, mute=args.live and sys.stdout.isatty()) as running:
             before = target_counters(running.process)
             applier = Applier(schemes, _announcer(args), time.monotonic_ns())
-            points = [Point(0, before.rss_bytes, before.swap_bytes, 0)]
-            _watch(running, applier, _applied(running, applier, before, points), args)
-            _look_once_more(running, applier, before, points)
-            after = _after(running, points, before)
+            course = Course()
+            course.add(Point(0, before.rss_bytes, before.swap_bytes, 0))
+            _watch(running, applier, _applied(running, applier, before, course), args)
+            _look_once_more(running, applier, before, course)
+            after = _after(running, course.points[-1], before)
             refuse_silence(running)
             summary = _summary(running, applier, before, after)
             if args.json:
@@ -79,16 +79,9 @@ class Run:
             else:
                 print("\n".join([*before_after_text(before, after), *_in_words(summary)]))
             if args.output is not None:
-                _draw(args.output, points, f"{running.process.name}, pid {running.process.pid}: {args.schemes.name}")
+                title = f"{running.process.name}, pid {running.process.pid}: {args.schemes.name}"
+                draw_memory(args.output, course.points, title)
         return running.exit_status
-
-
-def _run_several(args: argparse.Namespace, schemes: tuple[Scheme, ...]) -> int:
-    for option, is_given in (("-o", args.output), ("--live", args.live), ("--record", args.record)):
-        if is_given:
-            raise UsageError(f"{option} is for one process", why="several are treated here",
-                             hint="`pagepulse monitor` and `record` show several")
-    return run_several(args, schemes, _announcer(args))
 
 
 def _schemes(path: Path) -> tuple[Scheme, ...]:
@@ -116,9 +109,8 @@ def _announcer(args: argparse.Namespace) -> Any:
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse what cannot be written, or would garble what else is printed."""
-    if args.output is not None and args.output.suffix not in {".png", ".svg"}:
-        raise UsageError(f"{args.output} is no name of a picture", why="it ends neither in .png nor in .svg",
-                         hint="-o memory.png")
+    if args.output is not None:
+        check_picture(args.output)
     if args.live and (args.json or args.dry_run):
         raise UsageError(f"--live and {'--json' if args.json else '--dry-run'} contradict each other",
                          why="both write to standard output", hint="give one of them")
@@ -126,13 +118,13 @@ def _check_outputs(args: argparse.Namespace) -> None:
         check_new(args.record, force=False)
 
 
-def _applied(running: Session, applier: Applier, before: Counters, points: list[Point]) -> Iterator[Snapshot]:
-    """Snapshots to which the schemes were applied; the target's memory over time goes to `points`."""
+def _applied(running: Session, applier: Applier, before: Counters, course: Course) -> Iterator[Snapshot]:
+    """Snapshots to which the schemes were applied; the target's memory over time goes to `course`."""
     for snapshot in running.monitor.snapshots(running.waiter):
         try:
             applier.apply(running.monitor, snapshot)
-            if snapshot.end_ns - before.now_ns - points[-1].since_ns >= _BETWEEN_POINTS_NS:
-                points.append(_point(running, applier, before))
+            if course.is_due(snapshot.end_ns - before.now_ns):
+                course.add(_point(running, applier, before))
         except TargetGone:
             continue  # it ended, or became another program, between decision and action: the monitor finds out which
         yield snapshot
@@ -144,18 +136,22 @@ def _watch(running: Session, applier: Applier, snapshots: Iterator[Snapshot], ar
         _show(running, applier, snapshots, args)
         return
     with Recorder(args.record, header_of(running) | {"schemes": str(args.schemes)}) as recorder:
-        running.monitor.on_event = partial(record_event, recorder)
         log = SchemeLog(recorder, applier)
-        _show(running, applier, log.written(snapshots), args)
+        running.monitor.on_event = log.happened
+        _show(running, applier, _logged(snapshots, log), args)
         log.look(running.monitor.target.now_ns(), last=True)
         recorder.close(running.monitor.summary() | {"clearing": running.monitor.clearing()})
 
 
-def _show(running: Session, applier: Applier, snapshots: Iterator[Snapshot], args: argparse.Namespace) -> None:
-    def schemes() -> list[str]:
-        states = (scheme_summary(applier, index) for index in range(len(applier.results)))
-        return [line for state in states for line in state_lines(state)]
+def _logged(snapshots: Iterator[Snapshot], log: SchemeLog) -> Iterator[Snapshot]:
+    """The same snapshots, recorded as they come."""
+    for snapshot in snapshots:
+        log.seen(snapshot)
+        yield snapshot
 
+
+def _show(running: Session, applier: Applier, snapshots: Iterator[Snapshot], args: argparse.Namespace) -> None:
+    schemes = partial(all_state_lines, applier)
     if not args.live:
         deque(snapshots, maxlen=0)
     elif sys.stdout.isatty():
@@ -164,11 +160,11 @@ def _show(running: Session, applier: Applier, snapshots: Iterator[Snapshot], arg
         print_lines(running, snapshots, schemes)
 
 
-def _look_once_more(running: Session, applier: Applier, before: Counters, points: list[Point]) -> None:
+def _look_once_more(running: Session, applier: Applier, before: Counters, course: Course) -> None:
     """At the end: what came back until now."""
     try:
         running.monitor.count_returned()
-        points.append(_point(running, applier, before))
+        course.add(_point(running, applier, before))
     except TargetGone:
         pass
 
@@ -179,22 +175,13 @@ def _point(running: Session, applier: Applier, before: Counters) -> Point:
                  running.process.swap_bytes(), max(evictions.evicted_bytes - evictions.returned_bytes, 0))
 
 
-def _after(running: Session, points: Sequence[Point], before: Counters) -> Counters:
+def _after(running: Session, last: Point, before: Counters) -> Counters:
     """The counters now; of a target that has ended, what was last seen of its memory, and nothing else."""
     try:
         return target_counters(running.process)
     except TargetGone:
-        last = points[-1]
         return replace(before, now_ns=before.now_ns + last.since_ns, rss_bytes=last.rss_bytes,
                        swap_bytes=last.swap_bytes)
-
-
-def _draw(path: Path, points: Sequence[Point], title: str) -> None:
-    from pagepulse.report.picture_memory import memory_picture  # noqa: PLC0415 matplotlib takes a second to load
-    try:
-        path.write_bytes(memory_picture(points, title, path.suffix[1:]))
-    except OSError as error:
-        raise PagepulseError(f"cannot write {path}", why=error.strerror or str(error)) from None
 
 
 def _warn_without_swap(schemes: tuple[Scheme, ...]) -> None:

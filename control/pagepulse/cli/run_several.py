@@ -1,22 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`pagepulse run` on several processes: one account for each scheme, and a line for each process it took from."""
+"""`pagepulse run` on several processes: one account for each scheme, and one for each process that it took from."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from pagepulse.apply import Applier
+from pagepulse.capture import Recorder
+from pagepulse.cli.fleet_screen import FleetScreen
+from pagepulse.cli.memory_file import draw_memory
+from pagepulse.cli.observers import Observer, Observers
+from pagepulse.cli.record import fleet_header_of
+from pagepulse.cli.scheme_log import SchemeLog
+from pagepulse.cli.scheme_state import all_state_lines, scheme_summary, scheme_words
 from pagepulse.cli.session import FleetSession, fleet_session, refuse_emptiness
 from pagepulse.errors import TargetGone
+from pagepulse.fleet import Fleet
 from pagepulse.model.snapshot import Snapshot
-from pagepulse.model.system import Evictions
 from pagepulse.policy.scheme import Scheme
+from pagepulse.report.before_after import Course, Point
 from pagepulse.report.words import shortened
 from pagepulse.service.treatment import Treatment
 from pagepulse.units import format_size
@@ -32,23 +42,24 @@ class _Account:
     name: str
     rss_before_bytes: int = 0
     rss_after_bytes: int = 0
+    swap_bytes: int = 0
     given_back_bytes: int = 0
     returned_bytes: int = 0
     ended: bool = False
 
-    def take(self, evictions: Evictions) -> None:
-        self.given_back_bytes, self.returned_bytes = evictions.evicted_bytes, evictions.returned_bytes
 
-
-class _Accounts:
+class _Accounts(Observer):
     """Of all processes that were watched; one whose number was used again is another one."""
 
-    def __init__(self, applier: Applier) -> None:
-        self._applier = applier
+    def __init__(self, fleet: Fleet, applier: Applier) -> None:
+        self._fleet, self._applier = fleet, applier
         self._open: dict[int, _Account] = {}
         self.all: list[_Account] = []
+        self.course = Course()
+        """The memory of all of them over time."""
 
     def happened(self, kind: str, data: dict[str, Any]) -> None:
+        """As a fleet tells of its events."""
         if kind == "watched":
             self._open[data["pid"]] = account = _Account(data["pid"], data["name"])
             self.all.append(account)
@@ -56,18 +67,36 @@ class _Accounts:
             gone.ended = True
 
     def seen(self, snapshot: Snapshot) -> None:
+        """What it has now; what it had at first."""
         account = self._open.get(snapshot.pid)
         if account is not None:
             account.rss_before_bytes = account.rss_before_bytes or snapshot.rss_bytes
-            account.rss_after_bytes = snapshot.rss_bytes
-            account.take(self._applier.evictions_of(snapshot.pid))
+            self._look(account)
 
-    def look_once_more(self, running: FleetSession) -> None:
+    def beat(self, now_ns: int) -> None:
+        """The memory of all of them, as it was last seen."""
+        since_ns = now_ns - self._fleet.totals.begun_ns
+        if self.course.is_due(since_ns):
+            self._add_point(since_ns)
+
+    def _add_point(self, since_ns: int) -> None:
+        alive, evictions = self._open.values(), self._applier.evictions
+        self.course.add(Point(since_ns, sum(account.rss_after_bytes for account in alive),
+                              sum(account.swap_bytes for account in alive),
+                              max(evictions.evicted_bytes - evictions.returned_bytes, 0)))
+
+    def look_once_more(self) -> None:
         """At the end: what is resident now, and what came back after the last look."""
-        for pid, monitor in running.fleet.monitors.items():
-            with suppress(TargetGone):
-                self._open[pid].rss_after_bytes = monitor.target.rss_bytes()
-                self._open[pid].take(self._applier.evictions_of(pid))
+        for pid in self._fleet.monitors:
+            self._look(self._open[pid])
+        self._add_point(time.monotonic_ns() - self._fleet.totals.begun_ns)
+
+    def _look(self, account: _Account) -> None:
+        evictions = self._applier.evictions_of(account.pid)
+        account.given_back_bytes, account.returned_bytes = evictions.evicted_bytes, evictions.returned_bytes
+        with suppress(TargetGone, KeyError):
+            process = self._fleet.monitors[account.pid].process
+            account.rss_after_bytes, account.swap_bytes = process.rss_bytes(), process.swap_bytes()
 
 
 def run_several(args: argparse.Namespace, schemes: Sequence[Scheme], announce: Callable[[str], None] | None) -> int:
@@ -78,17 +107,44 @@ def run_several(args: argparse.Namespace, schemes: Sequence[Scheme], announce: C
         schemes: All of them can be applied.
         announce: In a dry run: told of each call.
     """
-    with fleet_session(args, acts=True) as running:
+    on_screen = args.live and sys.stdout.isatty()
+    with fleet_session(args, acts=True, mute=on_screen) as running:
         applier = Applier(schemes, announce, time.monotonic_ns())
-        treatment, accounts = Treatment(running.fleet, applier), _Accounts(applier)
-        treatment.on_event = accounts.happened
-        for snapshot in treatment.snapshots(running.waiter):
-            accounts.seen(snapshot)
-        accounts.look_once_more(running)
+        accounts = _Accounts(running.fleet, applier)
+        observers: list[Observer] = [accounts]
+        if args.live:
+            observers.append(FleetScreen(running.fleet, on_screen=on_screen,
+                                         schemes=partial(all_state_lines, applier)))
+        with _recorded(running, applier, args) as kept:
+            _go_through(running, applier, Observers([*observers, *kept]))
+        accounts.look_once_more()
         refuse_emptiness(running)
         summary = _summary(running, applier, accounts.all)
         print(json.dumps(summary) if args.json else "\n".join(_in_words(summary)))
+        if args.output is not None:
+            draw_memory(args.output, accounts.course.points, f"{summary['processes']} processes: {args.schemes.name}")
     return running.exit_status
+
+
+@contextmanager
+def _recorded(running: FleetSession, applier: Applier, args: argparse.Namespace) -> Iterator[list[Observer]]:
+    """Who writes the recording, if that was asked for."""
+    if args.record is None:
+        yield []
+        return
+    header = fleet_header_of(running, args.argv) | {"schemes": str(args.schemes)}
+    with Recorder(args.record, header) as recorder:
+        log = SchemeLog(recorder, applier)
+        yield [log]
+        log.look(time.monotonic_ns(), last=True)
+        recorder.close(running.fleet.summary() | {"clearing": running.fleet.clearing()})
+
+
+def _go_through(running: FleetSession, applier: Applier, observers: Observer) -> None:
+    treatment = Treatment(running.fleet, applier)
+    treatment.on_event = observers.happened
+    for snapshot in treatment.snapshots(running.waiter, observers.beat):
+        observers.seen(snapshot)
 
 
 def _summary(running: FleetSession, applier: Applier, accounts: Sequence[_Account]) -> dict[str, Any]:
@@ -102,27 +158,6 @@ def _summary(running: FleetSession, applier: Applier, accounts: Sequence[_Accoun
         **running.fleet.summary(), "schemes": [scheme_summary(applier, index) for index in range(len(applier.results))],
         "treated": [asdict(account) for account in ordered],
     }
-
-
-def scheme_summary(applier: Applier, index: int) -> dict[str, Any]:
-    """A scheme's result, why it waits, and what its guards say."""
-    result = applier.results[index]
-    return asdict(result) | {"waits_for": applier.waits.get(result.name, ""),
-                             "guards": [asdict(verdict) for verdict in applier.verdicts[result.name]]}
-
-
-def scheme_words(scheme: dict[str, Any]) -> list[str]:
-    """The same for people."""
-    errors = f", {scheme['errors']} refused" if scheme["errors"] else ""
-    lines = [(f"{scheme['name']}: {scheme['action']} tried on {format_size(scheme['tried_bytes'])}, "
-              f"done on {format_size(scheme['applied_bytes'])} ({scheme['calls']} calls{errors})")]
-    if scheme["saved_bytes"]:
-        lines.append(f"  left {format_size(scheme['saved_bytes'])} of the same regions, page by page: they are in use")
-    if scheme["waits_for"]:
-        lines.append(f"  waits: {scheme['waits_for']}")
-    lines += [f"  guard {guard['guard']}: {guard['reason']}"
-              for guard in scheme["guards"] if guard["stance"] == "limits"]
-    return lines + [f"  no effect on {format_size(size)}: {reason}" for reason, size in scheme["reasons"].items()]
 
 
 def _in_words(summary: dict[str, Any]) -> list[str]:

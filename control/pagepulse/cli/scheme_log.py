@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from pagepulse.apply import Applier
 from pagepulse.capture import Recorder
-from pagepulse.cli.run_several import scheme_summary
+from pagepulse.cli.observers import Observer
+from pagepulse.cli.record import record_event
+from pagepulse.cli.scheme_state import scheme_summary
 from pagepulse.model.snapshot import Snapshot
 
 EVENT = "scheme"
@@ -17,8 +18,8 @@ EVENT = "scheme"
 _AGAIN_NS = 10_000_000_000  # what changed in numbers alone is told so often
 
 
-class SchemeLog:
-    """Writes snapshots, and the state of each scheme when it changes: who waits, which guard holds back or lets go.
+class SchemeLog(Observer):
+    """Writes what happens, snapshots, and the state of each scheme when it changes: who waits, which guard holds back.
 
     Args:
         recorder: The caller closes it.
@@ -29,12 +30,18 @@ class SchemeLog:
         self._recorder, self._applier = recorder, applier
         self._told: dict[str, tuple[object, int, dict[str, Any]]] = {}
 
-    def written(self, snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
-        """The same snapshots, appended as they come; schemes were applied to them already."""
-        for snapshot in snapshots:
-            self._recorder.write(snapshot)
-            self.look(snapshot.end_ns)
-            yield snapshot
+    def happened(self, kind: str, data: dict[str, Any]) -> None:
+        """Append it."""
+        record_event(self._recorder, kind, data)
+
+    def seen(self, snapshot: Snapshot) -> None:
+        """Append it, and what became of the schemes by it."""
+        self._recorder.write(snapshot)
+        self.look(snapshot.end_ns)
+
+    def beat(self, now_ns: int) -> None:
+        """Schemes may act while no snapshot is due: on those that sleep."""
+        self.look(now_ns)
 
     def look(self, now_ns: int, *, last: bool = False) -> None:
         """Append what changed; at the last look, in numbers too."""

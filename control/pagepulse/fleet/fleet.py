@@ -14,7 +14,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from pagepulse.fleet.backlog import Backlog, Unknown
 from pagepulse.fleet.glances import Glances
 from pagepulse.fleet.member import Member
 from pagepulse.fleet.roster import RIPE_NS, Roster
+from pagepulse.fleet.stepwise import until_the_end
 from pagepulse.kernel.lock import TargetLock
 from pagepulse.kernel.prices import calibrate
 from pagepulse.kernel.probes import NoProbes
@@ -40,34 +41,6 @@ _PRESSURE_EVERY_NS = 10_000_000_000
 _FIRST_VISIT_NS, _SMOOTHING = 4_000_000.0, 0.2  # booked in advance: getting to know a process; then what it has cost
 _OPEN_AT_ONCE, _OPEN_NS = 2, 20_000_000  # so that those that are known are visited meanwhile
 _FOREVER_NS = 1 << 62
-
-
-class Stepwise(Protocol):
-    """Work that is done in short steps, so that one thread can do several such."""
-
-    @property
-    def is_over(self) -> bool:
-        """Nothing is left to do, and nothing can come any more."""
-
-    @property
-    def wake_fd(self) -> int | None:
-        """To wait for, too: it can be read when there is something to do earlier; None: not now."""
-
-    def step(self, now_ns: int) -> Snapshot | None:
-        """Do the next thing that is due; a snapshot, if one has been finished."""
-
-    def due_ns(self) -> int:
-        """When `step` is to be called again, whatever happens until then."""
-
-
-def until_the_end(work: Stepwise, waiter: Waiter, end_ns: int) -> Iterator[Snapshot]:
-    """Snapshots of this work alone, until the end, a signal, or nothing is left to do."""
-    while not (waiter.is_over or work.is_over) and (now_ns := time.monotonic_ns()) < end_ns:
-        snapshot = work.step(now_ns)
-        if snapshot is not None:
-            yield snapshot
-        elif (due_ns := work.due_ns()) > now_ns:
-            waiter.wait_until(min(due_ns, end_ns), work.wake_fd)
 
 
 class Fleet:
@@ -146,15 +119,16 @@ class Fleet:
                 "not_watched": self.roster.waiting, "not_known_yet": self.unknown.processes,
                 "not_known_yet_bytes": self.unknown.rss_bytes}
 
-    def snapshots(self, waiter: Waiter) -> Iterator[Snapshot]:
+    def snapshots(self, waiter: Waiter, beat: Callable[[int], None] | None = None) -> Iterator[Snapshot]:
         """Snapshots, of whom it is the turn, until the duration is over, a signal comes, or nobody is left.
 
         Args:
             waiter: What to sleep on.
+            beat: As `until_the_end` takes it.
         """
         gc.collect()
         gc.freeze()  # what start-up made stays: no collector should walk over it ten times a second
-        yield from until_the_end(self, waiter, self.end_ns)
+        yield from until_the_end(self, waiter, self.end_ns, beat)
         if not waiter.is_over:
             yield from self.last_words()
 

@@ -9,6 +9,8 @@ from typing import Any
 from pagepulse.model.system import Counters
 from pagepulse.units import format_share, format_size, format_time_ns
 
+_APART_NS, _MOST_POINTS = 450_000_000, 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -20,6 +22,25 @@ class Point:
     swap_bytes: int
     given_back_bytes: int
     """Evicted by our hand so far, less what came back."""
+
+
+class Course:
+    """Points of a run in the order of time, as many as a picture can show: of a long run they lie further apart."""
+
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+        self._apart_ns = _APART_NS
+
+    def is_due(self, since_ns: int) -> bool:
+        """Whether the next point may be as early as this."""
+        return not self.points or since_ns - self.points[-1].since_ns >= self._apart_ns
+
+    def add(self, point: Point) -> None:
+        """Keep it."""
+        self.points.append(point)
+        if len(self.points) > _MOST_POINTS:
+            self.points = self.points[::2]
+            self._apart_ns *= 2
 
 
 @dataclass(frozen=True, slots=True)

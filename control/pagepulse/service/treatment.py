@@ -14,7 +14,7 @@ from dataclasses import replace
 from pagepulse.apply import Applier
 from pagepulse.errors import TargetGone
 from pagepulse.fleet import Fleet
-from pagepulse.fleet.fleet import until_the_end
+from pagepulse.fleet.stepwise import until_the_end
 from pagepulse.kernel.usage import Waiter
 from pagepulse.model.snapshot import Snapshot
 
@@ -90,15 +90,16 @@ class Treatment:
         treated, self._treated = self._treated, set()
         return treated
 
-    def snapshots(self, waiter: Waiter) -> Iterator[Snapshot]:
+    def snapshots(self, waiter: Waiter, beat: Callable[[int], None] | None = None) -> Iterator[Snapshot]:
         """Watch and treat until the duration is over, a signal comes, or nobody is left.
 
         Args:
             waiter: What to sleep on.
+            beat: As `until_the_end` takes it.
         """
         gc.collect()
         gc.freeze()  # as a fleet does
-        yield from until_the_end(self, waiter, self.fleet.end_ns)
+        yield from until_the_end(self, waiter, self.fleet.end_ns, beat)
         for monitor in self.fleet.monitors.values():
             with suppress(TargetGone):
                 monitor.count_returned()
