@@ -6,13 +6,15 @@ import os
 import pwd
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from live.machine import wait_until
 from live.recorder import Recorder, is_in_kernel, pagepulse, snapshots
-from pagepulse.capture import Recording
+from pagepulse.capture import Recording, Recordings
+from pagepulse.capture.parts import ended_parts
 from pagepulse.model.snapshot import Snapshot
 from workload import PROGRAMS, Workload, status_bytes
 
@@ -151,6 +153,31 @@ def test_a_long_recording_holds_no_more_files_than_a_short_one(output):
         before = open_files(recorder.pid)
         recorder.wait_for_snapshots(12)
         assert open_files(recorder.pid) == before
+
+
+def test_a_recording_in_parts_loses_nothing_between_them_and_can_be_read_meanwhile(output):
+    folder = output.parent
+    with (Workload("pulse", "--size", "16MiB") as pulse,
+          Recorder("--pid", str(pulse.pid), "--rotate-every", "1s", "--json", output=output) as recorder):
+        assert wait_until(lambda: len(list(folder.glob("*.data.xz"))) >= 3, timeout_s=60)
+        meanwhile = report("wss", folder)["snapshots"]
+        recorder.send(signal.SIGTERM)
+        summary = recorder.end().json
+    with Recordings.open([folder]) as recordings:
+        all_of_them = list(recordings.snapshots())
+    assert len(all_of_them) == summary["snapshots"] >= meanwhile > 3
+    assert all(before.end_ns <= after.start_ns for before, after in pairwise(all_of_them))
+    assert not list(folder.glob(".*"))  # what the packer was at
+
+
+def test_old_parts_go_and_what_is_left_is_the_newest(output):
+    with Workload("pulse", "--size", "16MiB") as pulse:
+        outcome = pagepulse("record", "--pid", str(pulse.pid), "--duration", "6s", "--rotate-every", "1s",
+                            "--keep", "2", "--json", "-o", output)
+    assert outcome.status == 0, outcome.err
+    assert 2 <= len(ended_parts(output)) <= 3  # the last one was begun when there were two
+    assert {path.name for path in output.parent.iterdir()} == {output.name, *(p.name for p in ended_parts(output))}
+    assert 0 < report("wss", output.parent)["snapshots"] < outcome.json["snapshots"]
 
 
 def test_new_memory_is_seen_within_the_update_interval(output):

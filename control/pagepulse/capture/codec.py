@@ -15,6 +15,7 @@ import json
 import struct
 import zlib
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +104,11 @@ def _expected(scalars: Scalars) -> Scalars:
     expected = scalars.copy()
     expected[1] = scalars[2]  # a snapshot begins where the one before it ended
     return expected
+
+
+def _unzigzagged(moved: Scalars) -> Scalars:
+    back: Scalars = (moved >> 1) & 0x7FFF_FFFF_FFFF_FFFF ^ -(moved & 1)
+    return back
 
 
 def _planes(rows: npt.NDArray[np.generic], row_bytes: int) -> bytes:
@@ -205,12 +211,12 @@ class Decoder:
         """
         if key:
             self._words, self._scalars = _NO_WORDS, _NO_SCALARS
-        cursor = _Cursor(_inflate(payload))
+        cursor = _Cursor(inflated(payload))
         count, before, added = _SHAPE.unpack(cursor.take(_SHAPE.size))
         if before != len(self._words):
             raise Undecodable("the snapshot builds on another one than what came before it")
         moved = cursor.rows(len(SCALARS), 8).view("<i8").reshape(-1)
-        scalars = _expected(self._scalars) + ((moved >> 1) & 0x7FFF_FFFF_FFFF_FFFF ^ -(moved & 1))
+        scalars = _expected(self._scalars) + _unzigzagged(moved)
         words = self._predicted(cursor, count, added)
         changed = cursor.bits(count)
         words[changed] ^= cursor.rows(int(changed.sum()), REGION.itemsize).view("<u4").reshape(-1, ROW_WORDS)
@@ -232,15 +238,39 @@ class Decoder:
         return _predict(self._words, old, starts)
 
 
-def _inflate(payload: bytes) -> bytes:
+class Peeked(NamedTuple):
+    """What a key snapshot says of itself before anything of it is decoded."""
+
+    pid: int
+    end_ns: int
+
+
+def peeked(payload: bytes) -> Peeked:
+    """Of the payload of a SNAP chunk.
+
+    Raises:
+        Undecodable: The payload is not what an encoder writes.
+    """
+    cursor = _Cursor(inflated(payload))
+    cursor.take(_SHAPE.size)
+    scalars = _unzigzagged(cursor.rows(len(SCALARS), 8).view("<i8").reshape(-1))
+    return Peeked(int(scalars[SCALARS.index("pid")]), int(scalars[SCALARS.index("end_ns")]))
+
+
+def inflated(payload: bytes) -> bytes:
+    """What a deflated payload holds.
+
+    Raises:
+        Undecodable: It is not one, or holds more than any snapshot.
+    """
     inflater = zlib.decompressobj(-15)
     try:
-        inflated = inflater.decompress(payload, _MAX_PAYLOAD)
+        content = inflater.decompress(payload, _MAX_PAYLOAD)
     except zlib.error as error:
         raise Undecodable(str(error)) from None
     if not inflater.eof or inflater.unused_data:
         raise Undecodable("the snapshot does not inflate to its end")
-    return inflated
+    return content
 
 
 def _snapshot(words: Words, scalars: Scalars, mappings: tuple[str, ...]) -> Snapshot:
@@ -322,7 +352,7 @@ def decode_shared(payload: bytes) -> tuple[SharedRange, ...]:
     """
     try:
         ranges = [SharedRange(int(start), int(end), str(file), int(offset))
-                  for start, end, file, offset in json.loads(_inflate(payload))]
+                  for start, end, file, offset in json.loads(inflated(payload))]
     except (ValueError, TypeError, IndexError, KeyError, RecursionError):
         raise Undecodable("shared ranges make no sense") from None
     if any(not 0 <= one.start < one.end < 1 << 64 for one in ranges):
@@ -342,7 +372,7 @@ def decode_names(payload: bytes) -> tuple[str, ...]:
     Raises:
         Undecodable: The payload is not what `encode_names` writes.
     """
-    *names, rest = _inflate(payload).decode("utf-8", "surrogateescape").split("\0")
+    *names, rest = inflated(payload).decode("utf-8", "surrogateescape").split("\0")
     if rest:
         raise Undecodable("the last mapping's name is cut")
     return tuple(names)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -84,6 +86,8 @@ class Recorder:
         self._processes: dict[int, _Process] = {}
         self._pid: int | None = None
         self._fd = _create(self.path, force=force)
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells readers that it grows
         self._append(PREAMBLE.pack(MAGIC, VERSION) + _json_chunk(HEAD, {**header, **_own_header()}))
 
     @property
@@ -124,15 +128,40 @@ class Recorder:
         """This process has ended: another one with its number begins anew."""
         self._processes.pop(pid, None)
 
-    def event(self, kind: str, data: dict[str, Any]) -> None:
-        """Append something that happened: an exec, a scheme's action, a warning. The data must be JSON."""
-        self._append(_json_chunk(EVENT, {"kind": kind, "at_ns": time.monotonic_ns(), "data": data}))
+    def event(self, kind: str, data: dict[str, Any], at_ns: int | None = None) -> None:
+        """Append something that happened: an exec, a scheme's action, a warning.
+
+        Args:
+            kind: What it is.
+            data: It must be JSON.
+            at_ns: CLOCK_MONOTONIC; None: now.
+        """
+        self._append(_json_chunk(EVENT, {"kind": kind, "at_ns": at_ns or time.monotonic_ns(), "data": data}))
 
     def close(self, summary: dict[str, Any]) -> None:
         """End the recording. After a failed write there is nothing to end, and it only lets go of the file."""
         if self._fd >= 0:
             self._append(_json_chunk(DONE, summary))
             self._release()
+
+    def rename(self, path: Path) -> None:
+        """Give the file another name; what is there by that name is replaced.
+
+        Raises:
+            OSError: It cannot be renamed.
+        """
+        self.path.rename(path)
+        self.path = path
+
+    def discard(self) -> None:
+        """Remove the file: there is nothing in it."""
+        self._release()
+        self.path.unlink(missing_ok=True)
+
+    def end_part(self) -> None:
+        """End it as one part of several. A disk that is too full for that loses nothing but the mark of the end."""
+        with suppress(PagepulseError):
+            self.close({"continued": True})
 
     def __enter__(self) -> Self:
         return self

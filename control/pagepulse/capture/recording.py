@@ -3,45 +3,44 @@
 
 from __future__ import annotations
 
-import json
+import bisect
+import fcntl
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, Self
 
+from pagepulse.capture.chunks import Chunk, check_preamble, parse_json, read_header, scan
 from pagepulse.capture.codec import (
     DIFF,
     DONE,
     EVENT,
-    FRAME,
-    HEAD,
-    LAYOUT,
-    MAGIC,
     MAPS,
     PREAMBLE,
     PRES,
     PROC,
     SHAR,
     SNAP,
-    VERSION,
     WAIT,
     Decoder,
     Undecodable,
-    checksum,
     decode_delays,
     decode_names,
     decode_pid,
     decode_pressure,
     decode_shared,
+    peeked,
 )
+from pagepulse.capture.packed import XZ_MAGIC, unpacked
+from pagepulse.capture.recorder import KEY_EVERY_NS
 from pagepulse.errors import PagepulseError, RefusedFile
 from pagepulse.model.snapshot import SharedRange, Snapshot
 from pagepulse.model.system import Delays, Pressure
-from pagepulse.units import format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,6 @@ class Event:
     data: dict[str, Any]
 
 
-class _Chunk(NamedTuple):
-    kind: bytes
-    offset: int
-    length: int
-
-
 @dataclass(slots=True)
 class _Process:
     """What was read of a process so far."""
@@ -69,13 +62,18 @@ class _Process:
     delays: Delays | None = None
     pressure: Pressure | None = None
     shared: tuple[SharedRange, ...] = ()
+    is_known: bool = False
+    """A key snapshot of it was decoded, so that what builds on it can be."""
 
 
 class Recording:
     """A recording, open for reading. Use `Recording.open` and a `with` statement."""
 
-    def __init__(self, path: Path, file: BinaryIO, header: dict[str, Any], chunks: list[_Chunk], fault: str) -> None:
+    def __init__(self, path: Path, file: BinaryIO, header: dict[str, Any], chunks: list[Chunk], fault: str, *,
+                 grows: bool) -> None:
         self.path = path
+        self.grows = grows
+        """Its recorder was at work when it was opened."""
         self.header = header
         """As given to the recorder, with `format`, `pagepulse` (the version that wrote it) and `clock`."""
         self._file = file
@@ -91,14 +89,17 @@ class Recording:
         """
         path = Path(path)
         try:
-            file = path.open("rb")
+            file: BinaryIO = path.open("rb")
         except OSError as error:
             raise RefusedFile(f"cannot open the recording {path}", why=error.strerror or str(error)) from None
         try:
-            version = _check_preamble(path, file.read(PREAMBLE.size))
+            grows = _is_locked(file)
+            file = _plain(path, file)
+            version = check_preamble(path, file.read(PREAMBLE.size))
             size_bytes = os.fstat(file.fileno()).st_size
-            chunks, fault = _scan(file, size_bytes)
-            return cls(path, file, _read_header(path, file, chunks, version), chunks, fault)
+            chunks, fault = scan(file, size_bytes)
+            header = read_header(path, file, chunks, version)
+            return cls(path, file, header, chunks, "" if grows else fault, grows=grows)
         except OSError as error:
             file.close()
             raise RefusedFile(f"cannot read the recording {path}", why=error.strerror or str(error)) from None
@@ -116,8 +117,10 @@ class Recording:
         """What is missing, in words for the user; empty if nothing is."""
         if self._fault:
             return f"{self.path}: {self._fault}; the {self.snapshot_count} snapshots before it are read"
+        if self.grows:
+            return f"{self.path} is still being written; the {self.snapshot_count} snapshots until now are read"
         if self.truncated:
-            return (f"{self.path} has no end: its recorder was killed, or is still at work; "
+            return (f"{self.path} has no end: its recorder was killed; "
                     f"the {self.snapshot_count} snapshots that it finished are read")
         return ""
 
@@ -148,17 +151,19 @@ class Recording:
             return list(dict.fromkeys(snapshot.pid for snapshot in self.snapshots()))
         return [snapshot.pid for snapshot in islice(self.snapshots(), 1)]
 
-    def snapshots(self, pid: int | None = None) -> Iterator[Snapshot]:
+    def snapshots(self, pid: int | None = None, since_ns: int = 0) -> Iterator[Snapshot]:
         """All of them, oldest first; none if the recording is empty. Can be called again.
 
         Args:
             pid: Those of this process alone.
+            since_ns: Those that end then or later, by CLOCK_MONOTONIC; what is before is not even decoded.
 
         Raises:
             RefusedFile: A snapshot came through whole and makes no sense: not written by pagepulse.
         """
-        everyone = self._decode(self._chunks)
-        return everyone if pid is None else (snapshot for snapshot in everyone if snapshot.pid == pid)
+        everyone = self._decode(self._chunks, self._first_needed(since_ns))
+        return (snapshot for snapshot in everyone
+                if snapshot.end_ns >= since_ns and (pid is None or snapshot.pid == pid))
 
     def last(self, pid: int | None = None) -> Snapshot:
         """The newest snapshot; of this process, if one is given.
@@ -199,98 +204,86 @@ class Recording:
                  traceback: TracebackType | None) -> None:
         self.close()
 
-    def _decode(self, chunks: Iterable[_Chunk]) -> Iterator[Snapshot]:
+    def _first_needed(self, since_ns: int) -> int:
+        """Which chunk to begin to decode at, to have all snapshots from then on.
+
+        Key snapshots come in the order of time, and each process has one at least every KEY_EVERY_NS in which it has
+        any: who begins at a key that is two of these older finds one of each before it is needed.
+        """
+        if not since_ns:
+            return 0
+        keys = [place for place, chunk in enumerate(self._chunks) if chunk.kind == SNAP]
+        found = bisect.bisect_left(keys, since_ns - 2 * KEY_EVERY_NS, key=self._end_of_key)
+        return keys[found - 1] if found else 0
+
+    def _end_of_key(self, place: int) -> int:
+        try:
+            return peeked(self._payload(self._chunks[place])).end_ns
+        except Undecodable as error:
+            raise self._refused(f"at byte {self._chunks[place].offset}: {error}") from None
+
+    def _decode(self, chunks: Iterable[Chunk], first: int = 0) -> Iterator[Snapshot]:
         processes: dict[int, _Process] = {}
         process = _Process()
-        for chunk in chunks:
+        for place, chunk in enumerate(chunks):
             try:
                 if chunk.kind == PROC:
                     process = processes.setdefault(decode_pid(self._payload(chunk)), _Process())
-                elif chunk.kind == MAPS:
-                    process.mappings = decode_names(self._payload(chunk))
-                elif chunk.kind == WAIT:
-                    process.delays = decode_delays(self._payload(chunk))
-                elif chunk.kind == SHAR:
-                    process.shared = decode_shared(self._payload(chunk))
-                elif chunk.kind == PRES:
-                    process.pressure = decode_pressure(self._payload(chunk))
                 elif chunk.kind in (SNAP, DIFF):
-                    snapshot = process.decoder.decode(self._payload(chunk), process.mappings, key=chunk.kind == SNAP)
-                    processes[snapshot.pid] = process  # the first one has no PROC chunk
-                    yield replace(snapshot, delays=process.delays, pressure=process.pressure, shared=process.shared)
+                    if not processes:  # the first one has no PROC chunk
+                        processes[peeked(self._payload(chunk)).pid] = process
+                    process.is_known = place >= first and (process.is_known or chunk.kind == SNAP)
+                    if process.is_known:
+                        yield self._snapshot(chunk, process)
+                else:
+                    self._take(chunk, process)
             except Undecodable as error:
                 raise self._refused(f"at byte {chunk.offset}: {error}") from None
 
-    def _payload(self, chunk: _Chunk) -> bytes:
+    def _snapshot(self, chunk: Chunk, process: _Process) -> Snapshot:
+        snapshot = process.decoder.decode(self._payload(chunk), process.mappings, key=chunk.kind == SNAP)
+        return replace(snapshot, delays=process.delays, pressure=process.pressure, shared=process.shared)
+
+    def _take(self, chunk: Chunk, process: _Process) -> None:
+        """What holds from here on for the snapshots of a process."""
+        if chunk.kind == MAPS:
+            process.mappings = decode_names(self._payload(chunk))
+        elif chunk.kind == WAIT:
+            process.delays = decode_delays(self._payload(chunk))
+        elif chunk.kind == SHAR:
+            process.shared = decode_shared(self._payload(chunk))
+        elif chunk.kind == PRES:
+            process.pressure = decode_pressure(self._payload(chunk))
+
+    def _payload(self, chunk: Chunk) -> bytes:
         payload = os.pread(self._file.fileno(), chunk.length, chunk.offset)
         if len(payload) != chunk.length:
             raise PagepulseError(f"{self.path} became shorter while it was read")
         return payload
 
-    def _json(self, chunk: _Chunk) -> dict[str, Any]:
-        return _parse_json(self.path, self._payload(chunk))
+    def _json(self, chunk: Chunk) -> dict[str, Any]:
+        return parse_json(self.path, self._payload(chunk))
 
     def _refused(self, why: str) -> RefusedFile:
         return RefusedFile(f"{self.path} is not a recording that pagepulse made", why=why)
 
 
-def _check_preamble(path: Path, preamble: bytes) -> int:
-    """The version of the format."""
-    if not preamble:
-        raise RefusedFile(f"{path} is empty", hint="`pagepulse record` makes recordings")
-    if not preamble.startswith(MAGIC[:len(preamble)]):
-        raise RefusedFile(f"{path} is not a pagepulse recording", why="it does not begin like one",
-                          hint="`pagepulse record` makes recordings")
-    if len(preamble) < PREAMBLE.size:
-        raise RefusedFile(f"{path} ends within its first bytes", why="the recorder was stopped as it began")
-    version = PREAMBLE.unpack(preamble)[1]
-    if version > VERSION:
-        raise RefusedFile(f"{path} has version {version} of the recording format",
-                          why=f"this pagepulse reads version {VERSION}",
-                          hint="read it with the pagepulse that recorded it, or a newer one")
-    if version < 1:
-        raise RefusedFile(f"{path} is damaged", why=f"there is no version {version} of the recording format")
-    return int(version)
-
-
-def _scan(file: BinaryIO, size_bytes: int) -> tuple[list[_Chunk], str]:
-    """Where every sound chunk lies, and what is wrong after them (empty if nothing is)."""
-    chunks: list[_Chunk] = []
-    offset = PREAMBLE.size
-    while head := file.read(FRAME.size):
-        lost = f"({format_size(size_bytes - offset)} of {format_size(size_bytes)}) is lost"
-        if len(head) < FRAME.size:
-            return chunks, f"it was cut at byte {offset + len(head)}, within a chunk"
-        kind, length, expected = FRAME.unpack(head)
-        start = offset + FRAME.size
-        if start + length > size_bytes:
-            return chunks, f"it is cut or damaged at byte {offset}: what follows {lost}"
-        payload = file.read(length)
-        if len(payload) != length or checksum(kind, payload) != expected:
-            return chunks, f"it is damaged at byte {offset} (wrong checksum): what follows {lost}"
-        chunks.append(_Chunk(kind, start, length))
-        offset = start + length
-    return chunks, ""
-
-
-def _read_header(path: Path, file: BinaryIO, chunks: list[_Chunk], version: int) -> dict[str, Any]:
-    if not chunks or chunks[0].kind != HEAD:
-        raise RefusedFile(f"{path} has no header", why="the recorder was stopped as it began, or the file is damaged")
-    header = _parse_json(path, os.pread(file.fileno(), chunks[0].length, chunks[0].offset))
-    layout = header.get("format")
-    if not isinstance(layout, dict) or any(layout.get(key) != value for key, value in LAYOUT.items()):
-        raise RefusedFile(f"{path} describes snapshots that this pagepulse does not know",
-                          why="its header names other columns", hint="read it with the pagepulse that recorded it")
-    if layout.get("version") != version:
-        raise RefusedFile(f"{path} is damaged", why="its first bytes and its header name different versions")
-    return header
-
-
-def _parse_json(path: Path, payload: bytes) -> dict[str, Any]:
+def _is_locked(file: BinaryIO) -> bool:
+    """Whether its recorder is at work: it holds a lock as long as it lives."""
     try:
-        value = json.loads(payload)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise RefusedFile(f"{path} is not a recording that pagepulse made", why="a chunk of it is not JSON")
-    return value
+        fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    with suppress(OSError):
+        fcntl.flock(file.fileno(), fcntl.LOCK_UN)
+    return False
+
+
+def _plain(path: Path, file: BinaryIO) -> BinaryIO:
+    """The recording, unpacked if it is packed."""
+    if os.pread(file.fileno(), len(XZ_MAGIC), 0) != XZ_MAGIC:
+        return file
+    with file:
+        return unpacked(path, file)

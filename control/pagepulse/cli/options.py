@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from pagepulse.capture import Rotation
 from pagepulse.errors import UsageError
 from pagepulse.fleet import Selection
 from pagepulse.model.clearing import AUTO, WAYS
@@ -107,6 +108,31 @@ def add_monitoring(parser: argparse.ArgumentParser) -> None:
                             "processes map), refs (/proc/PID/clear_refs: all of the process at once, intervals of "
                             "a second or more), or auto: cold, then refs for memory with a file behind it, once most "
                             "of the target turns out to be shared (default: auto)")
+
+
+def add_rotation(parser: argparse.ArgumentParser) -> None:
+    """When a part of the recording ends, and how many stay."""
+    group = parser.add_argument_group("recording for weeks")
+    group.add_argument("--rotate-size", type=unit(parse_size), metavar="SIZE",
+                       help="go on in a new file when this one is so large; the old one gets the time into its name, "
+                            "and is packed (xz)")
+    group.add_argument("--rotate-every", type=unit(parse_time_ns), metavar="TIME", help="... when it is so old")
+    group.add_argument("--keep", type=int, metavar="N", help="so many old files stay (default: all)")
+
+
+def rotation_of(args: argparse.Namespace) -> Rotation:
+    """What was said of it.
+
+    Raises:
+        UsageError: It makes no sense.
+    """
+    rotation = Rotation(args.rotate_size, args.rotate_every, args.keep)
+    if fault := rotation.fault:
+        raise UsageError(f"--{fault}")
+    if rotation.keep is not None and not rotation.rotates:
+        raise UsageError("--keep says nothing without --rotate-size or --rotate-every",
+                         why="there is one file, and it stays")
+    return rotation
 
 
 def monitor_options(args: argparse.Namespace) -> MonitorOptions:

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pagepulse.capture import Recorder, check_new
-from pagepulse.cli.options import add_monitoring, add_target, selection
+from pagepulse.capture import Series, check_new
+from pagepulse.cli.options import add_monitoring, add_rotation, add_target, rotation_of, selection
 from pagepulse.cli.session import FleetSession, Session, fleet_session, refuse_emptiness, refuse_silence, session
 from pagepulse.fleet import Fleet
-from pagepulse.kernel.host import facts, require
+from pagepulse.kernel.host import boot_id, facts, require
+from pagepulse.kernel.packing import packing
 from pagepulse.kernel.usage import Waiter
 from pagepulse.monitor import Monitor
 from pagepulse.report.words import CLEARED_TOGETHER, not_known_yet
@@ -39,6 +40,7 @@ class Record:
         parser.add_argument("-o", "--output", type=Path, metavar="FILE", default=Path("pagepulse.data"),
                             help="the recording (default: pagepulse.data)")
         parser.add_argument("-f", "--force", action="store_true", help="replace FILE if it exists")
+        add_rotation(parser)
         parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
     def run(self, args: argparse.Namespace) -> int:
@@ -47,7 +49,9 @@ class Record:
         check_new(args.output, force=args.force)
         if not selection(args).is_single:
             return _record_fleet(args)
-        with session(args) as running, Recorder(args.output, header_of(running), force=args.force) as recorder:
+        rotation = rotation_of(args)
+        with (session(args) as running, packing() as pack,
+              Series(args.output, header_of(running), rotation, force=args.force, pack=pack) as recorder):
             summary = _record(running.monitor, running.waiter, recorder)
             refuse_silence(running)
             _print_summary(summary, recorder, args)
@@ -55,15 +59,16 @@ class Record:
 
 
 def _record_fleet(args: argparse.Namespace) -> int:
-    with (fleet_session(args) as running,
-          Recorder(args.output, fleet_header_of(running, args.argv), force=args.force) as recorder):
+    rotation = rotation_of(args)
+    with (fleet_session(args) as running, packing() as pack,
+          Series(args.output, fleet_header_of(running, args.argv), rotation, force=args.force, pack=pack) as recorder):
         summary = _record(running.fleet, running.waiter, recorder)
         refuse_emptiness(running)
         _print_summary(summary, recorder, args)
     return running.exit_status
 
 
-def _record(watcher: Monitor | Fleet, waiter: Waiter, recorder: Recorder) -> dict[str, Any]:
+def _record(watcher: Monitor | Fleet, waiter: Waiter, recorder: Series) -> dict[str, Any]:
     """Record until the end; what it came to."""
     watcher.on_event = partial(record_event, recorder)
     for snapshot in watcher.snapshots(waiter):
@@ -73,14 +78,14 @@ def _record(watcher: Monitor | Fleet, waiter: Waiter, recorder: Recorder) -> dic
     return summary
 
 
-def _print_summary(summary: dict[str, Any], recorder: Recorder, args: argparse.Namespace) -> None:
+def _print_summary(summary: dict[str, Any], recorder: Series, args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(summary))
     else:
         print(_in_words(summary, recorder), file=sys.stderr)
 
 
-def record_event(recorder: Recorder, kind: str, data: dict[str, Any]) -> None:
+def record_event(recorder: Series, kind: str, data: dict[str, Any]) -> None:
     """Something happened to a target: append it, and say what its user should know."""
     recorder.event(kind, data)
     if kind == "ended":
@@ -93,20 +98,24 @@ def record_event(recorder: Recorder, kind: str, data: dict[str, Any]) -> None:
 def header_of(running: Session) -> dict[str, Any]:
     """How a recording of one process is made."""
     process = running.process
-    return {"pid": process.pid, "name": process.name, "command": process.command_line(), "kernel": platform.release(),
-            "options": asdict(running.options), "prices": asdict(running.monitor.prices),
-            "probes": running.monitor.totals.probes}
+    return _host() | {"pid": process.pid, "name": process.name, "command": process.command_line(),
+                      "options": asdict(running.options), "prices": asdict(running.monitor.prices),
+                      "probes": running.monitor.totals.probes}
 
 
 def fleet_header_of(running: FleetSession, command: Sequence[str] | None) -> dict[str, Any]:
     """How a recording of many processes is made."""
     chosen = running.fleet.roster.selection
     target = asdict(chosen) | {"pids": sorted(chosen.pids), "cgroup": chosen.cgroup and str(chosen.cgroup)}
-    return {"pid": None, "target": target, "options": asdict(running.options), "kernel": platform.release(),
-            "prices": asdict(running.fleet.prices), "probes": [], "command": command}
+    return _host() | {"pid": None, "target": target, "options": asdict(running.options),
+                      "prices": asdict(running.fleet.prices), "probes": [], "command": command}
 
 
-def _in_words(summary: dict[str, Any], recorder: Recorder) -> str:
+def _host() -> dict[str, Any]:
+    return {"kernel": platform.release(), "boot_id": boot_id()}
+
+
+def _in_words(summary: dict[str, Any], recorder: Series) -> str:
     lost = f"; {summary['dropped']} reads lost" if summary["dropped"] else ""
     clearing = summary["clearing"]
     together = "" if clearing["how"] == "cold" else (

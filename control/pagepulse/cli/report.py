@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pagepulse.capture import Recording
+from pagepulse.capture import Recordings, TimeRange
+from pagepulse.cli.times import EXPECTED, When, when
 from pagepulse.errors import PagepulseError, UsageError
 from pagepulse.model.clearing import COLD, REFS
 from pagepulse.model.snapshot import Snapshot
@@ -36,6 +37,8 @@ class Report:
     wss       working set: percentiles of the memory that is touched within an aggregation interval
     idle      how much memory has not been touched for how long
     schemes   what schemes came to, why they waited, and what their guards said (of `pagepulse run --record`)
+
+    Several files, or the parts of one recording that was rotated, are read as one; also while they are written.
     """
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
@@ -46,7 +49,10 @@ class Report:
             ("wss", "percentiles of the working set"), ("idle", "memory not touched for how long"),
             ("schemes", "what schemes were up to"))}
         for subparser in added.values():
-            subparser.add_argument("file", metavar="FILE", help="a recording that `pagepulse record` made")
+            subparser.add_argument("files", metavar="FILE", nargs="*", type=Path, default=[Path("pagepulse.data")],
+                                   help="recordings; a folder stands for all in it (default: pagepulse.data)")
+            for option, text in (("--since", "nothing from before then"), ("--until", "nothing from after then")):
+                subparser.add_argument(option, type=when, metavar="TIME", default=When(), help=f"{text}: {EXPECTED}")
             subparser.add_argument("--pid", type=int, help="this process alone, of a recording with several")
             subparser.add_argument("--json", action="store_true", help="print JSON, with units in the keys")
         added["regions"].add_argument("--last", action="store_true", help="the newest snapshot alone")
@@ -61,13 +67,14 @@ class Report:
         """Open the recording, say what is missing of it, print the report."""
         if args.kind == "heatmap":
             _check_output(args)
-        with Recording.open(args.file) as recording:
-            if recording.complaint:
-                print(f"pagepulse: {recording.complaint}", file=sys.stderr)
+        shown = TimeRange(args.since.wall_ns, args.until.wall_ns, args.since.from_begin_ns, args.until.from_begin_ns)
+        with Recordings.open(args.files, shown) as recording:
+            for complaint in recording.complaints:
+                print(f"pagepulse: {complaint}", file=sys.stderr)
             recording.require_snapshots()
             args.pids = recording.pids()
             if args.pid is not None and args.pid not in args.pids:
-                raise UsageError(f"{args.file} holds no process {args.pid}", hint=f"it holds {_some(args.pids)}")
+                raise UsageError(f"{recording.path} holds no process {args.pid}", hint=f"it holds {_some(args.pids)}")
             _REPORTS[args.kind](recording, args)
         return 0
 
@@ -96,18 +103,19 @@ def _some(pids: list[int]) -> str:
     return ", ".join(map(str, pids[:8])) + more
 
 
-def _summed(recording: Recording, args: argparse.Namespace) -> Iterator[Snapshot]:
+def _summed(recording: Recordings, args: argparse.Namespace) -> Iterator[Snapshot]:
     """Snapshots of the process, or sums over all where there are several."""
     if len(args.pids) == 1 or args.pid is not None:
         return recording.snapshots(args.pid)
-    from pagepulse.report.together import together  # noqa: PLC0415
+    from pagepulse.report.together import LONGEST_PAUSE_NS, together  # noqa: PLC0415
     events = recording.events()
-    return together(recording.snapshots(),
+    return together(recording.snapshots(lead_ns=LONGEST_PAUSE_NS),
                     [(event.at_ns, int(event.data["pid"])) for event in events if event.kind == "ended"],
-                    [(event.at_ns, int(event.data["rss_bytes"])) for event in events if event.kind == "backlog"])
+                    [(event.at_ns, int(event.data["rss_bytes"])) for event in events if event.kind == "backlog"],
+                    recording.since_ns)
 
 
-def _clearing(recording: Recording) -> dict[str, Any]:
+def _clearing(recording: Recordings) -> dict[str, Any]:
     """How accessed bits were cleared: for JSON."""
     options = recording.header.get("options")
     if isinstance(options, dict) and options.get("clear") == REFS:
@@ -116,14 +124,14 @@ def _clearing(recording: Recording) -> dict[str, Any]:
     return {"clearing": {"how": REFS, "what": "memory with a file"} if switches else {"how": COLD}}
 
 
-def _print_clearing(recording: Recording) -> None:
+def _print_clearing(recording: Recordings) -> None:
     """Under a text: what limits all of its numbers, if anything does."""
     clearing = _clearing(recording)["clearing"]
     if clearing["how"] == REFS:
         _print(wrapped([f"{clearing['what']} was {CLEARED_TOGETHER}"], _terminal_width()))
 
 
-def _regions(recording: Recording, args: argparse.Namespace) -> None:
+def _regions(recording: Recordings, args: argparse.Namespace) -> None:
     from pagepulse.report.regions import regions_json, regions_text  # noqa: PLC0415 each report loads its own
     origin_ns = next(recording.snapshots()).start_ns
     snapshots: Iterable[Snapshot] = [recording.last(args.pid)] if args.last else recording.snapshots(args.pid)
@@ -134,7 +142,7 @@ def _regions(recording: Recording, args: argparse.Namespace) -> None:
         _print_clearing(recording)
 
 
-def _wss(recording: Recording, args: argparse.Namespace) -> None:
+def _wss(recording: Recordings, args: argparse.Namespace) -> None:
     from pagepulse.report.totals import wss_json, wss_text  # noqa: PLC0415
     summed = overview(_summed(recording, args))
     if args.json:
@@ -144,7 +152,7 @@ def _wss(recording: Recording, args: argparse.Namespace) -> None:
         _print_clearing(recording)
 
 
-def _idle(recording: Recording, args: argparse.Namespace) -> None:
+def _idle(recording: Recordings, args: argparse.Namespace) -> None:
     from pagepulse.report.totals import idle_json, idle_text  # noqa: PLC0415
     is_sum = len(args.pids) > 1 and args.pid is None
     newest = deque(_summed(recording, args), maxlen=1)[0] if is_sum else recording.last(args.pid)
@@ -156,9 +164,10 @@ def _idle(recording: Recording, args: argparse.Namespace) -> None:
         _print_clearing(recording)
 
 
-def _schemes(recording: Recording, args: argparse.Namespace) -> None:
+def _schemes(recording: Recordings, args: argparse.Namespace) -> None:
     from pagepulse.report.scheme_states import states_json, states_text  # noqa: PLC0415
-    states = [(event.at_ns, event.data) for event in recording.events() if event.kind == "scheme"]
+    states = [(event.at_ns, event.data) for event in recording.events()
+              if event.kind == "scheme" and event.at_ns >= recording.since_ns]
     if not states:
         raise PagepulseError(f"{recording.path} tells of no scheme",
                              hint="`pagepulse run --record FILE` makes a recording that does")
@@ -169,7 +178,7 @@ def _schemes(recording: Recording, args: argparse.Namespace) -> None:
         _print(states_text(states, origin_ns))
 
 
-def _heatmap(recording: Recording, args: argparse.Namespace) -> None:
+def _heatmap(recording: Recordings, args: argparse.Namespace) -> None:
     if len(args.pids) > 1 and args.pid is None:
         raise UsageError(f"{recording.path} holds {len(args.pids)} processes, each with addresses of its own",
                          hint=f"draw one of them: --pid with one of {_some(args.pids)}")
@@ -184,14 +193,14 @@ def _heatmap(recording: Recording, args: argparse.Namespace) -> None:
         _print_heat(recording, summed, args)
 
 
-def _heat(recording: Recording, summed: Overview, *, cells: int, rows: int, min_cells: int = 1,
+def _heat(recording: Recordings, summed: Overview, *, cells: int, rows: int, min_cells: int = 1,
           max_groups: int | None = None) -> Heat:
     folding = fold(summed.spans, cells, min_cells=min_cells, max_groups=max_groups)
     return heat(recording.snapshots(summed.last.pid), folding, rows, summed.start_ns, summed.end_ns,
                 summed.aggregation_ns)
 
 
-def _print_heat(recording: Recording, summed: Overview, args: argparse.Namespace) -> None:
+def _print_heat(recording: Recordings, summed: Overview, args: argparse.Namespace) -> None:
     from rich.console import Console  # noqa: PLC0415 loading it takes longer than most reports
 
     from pagepulse.report.heat_text import heat_text, time_columns  # noqa: PLC0415
@@ -206,7 +215,7 @@ def _print_heat(recording: Recording, summed: Overview, args: argparse.Namespace
     _print_clearing(recording)
 
 
-def _write_picture(recording: Recording, summed: Overview, path: Path) -> None:
+def _write_picture(recording: Recordings, summed: Overview, path: Path) -> None:
     title = _title(recording.header, summed)
     if path.suffix == ".html":
         from pagepulse.report.page import page  # noqa: PLC0415
@@ -244,7 +253,7 @@ def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value))
 
 
-_REPORTS: dict[str, Callable[[Recording, argparse.Namespace], None]] = {
+_REPORTS: dict[str, Callable[[Recordings, argparse.Namespace], None]] = {
     "regions": _regions, "heatmap": _heatmap, "wss": _wss, "idle": _idle,
     "schemes": _schemes}
 

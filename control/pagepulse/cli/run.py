@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pagepulse.apply import Applier, not_applied
-from pagepulse.capture import Recorder, check_new
+from pagepulse.capture import Series, check_new
 from pagepulse.cli.memory_file import check_picture, draw_memory
 from pagepulse.cli.options import add_monitoring, add_target, selection
 from pagepulse.cli.record import header_of
@@ -135,7 +135,7 @@ def _watch(running: Session, applier: Applier, snapshots: Iterator[Snapshot], ar
     if args.record is None:
         _show(running, applier, snapshots, args)
         return
-    with Recorder(args.record, header_of(running) | {"schemes": str(args.schemes)}) as recorder:
+    with Series(args.record, header_of(running) | {"schemes": str(args.schemes)}) as recorder:
         log = SchemeLog(recorder, applier)
         running.monitor.on_event = log.happened
         _show(running, applier, _logged(snapshots, log), args)

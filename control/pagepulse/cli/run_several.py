@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from pagepulse.apply import Applier
-from pagepulse.capture import Recorder
+from pagepulse.capture import Series
 from pagepulse.cli.fleet_screen import FleetScreen
 from pagepulse.cli.memory_file import draw_memory
 from pagepulse.cli.observers import Observer, Observers
@@ -133,7 +133,7 @@ def _recorded(running: FleetSession, applier: Applier, args: argparse.Namespace)
         yield []
         return
     header = fleet_header_of(running, args.argv) | {"schemes": str(args.schemes)}
-    with Recorder(args.record, header) as recorder:
+    with Series(args.record, header) as recorder:
         log = SchemeLog(recorder, applier)
         yield [log]
         log.look(time.monotonic_ns(), last=True)

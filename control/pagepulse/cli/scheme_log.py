@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from pagepulse.apply import Applier
-from pagepulse.capture import Recorder
+from pagepulse.capture import Series
 from pagepulse.cli.observers import Observer
 from pagepulse.cli.record import record_event
 from pagepulse.cli.scheme_state import scheme_summary
@@ -26,7 +26,7 @@ class SchemeLog(Observer):
         applier: Of the schemes.
     """
 
-    def __init__(self, recorder: Recorder, applier: Applier) -> None:
+    def __init__(self, recorder: Series, applier: Applier) -> None:
         self._recorder, self._applier = recorder, applier
         self._told: dict[str, tuple[object, int, dict[str, Any]]] = {}
 

@@ -42,6 +42,11 @@ class HostFacts:
     """Kernel threads of the kernel's own DAMON, which clears accessed bits too."""
 
 
+def boot_id() -> str:
+    """Which boot of this machine this is: CLOCK_MONOTONIC of another one tells nothing here."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def facts(root: Path = Path("/")) -> HostFacts:
     """Look around.
 

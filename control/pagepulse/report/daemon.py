@@ -66,7 +66,8 @@ def _target_text(target: Answer) -> Iterator[str]:
     if target["recording"] is not None:
         recording = target["recording"]
         error = f": {plain(recording['error'])}" if recording["error"] else ""
-        yield f"  recording {plain(recording['path'])}, {format_size(recording['size_bytes'])}{error}"
+        lost = f", {recording['lost_snapshots']} snapshots lost" if recording["lost_snapshots"] else ""
+        yield f"  recording {plain(recording['path'])}, {format_size(recording['size_bytes'])}{lost}{error}"
 
 
 def _scheme_text(scheme: Answer) -> Iterator[str]:

@@ -13,6 +13,9 @@ import numpy.typing as npt
 from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Snapshot
 
 _SUMMED = ("rss_bytes", "wss_bytes", "unknown_bytes", "unclearable_bytes")
+LONGEST_PAUSE_NS = 1_200_000_000_000
+"""Between two snapshots of a process that sleeps: 10 minutes, and by its place in the round up to twice that."""
+
 _RSS, _WSS, _UNKNOWN = range(3)
 _COLUMNS = ("present_bytes", "touched_bytes", "unknown_bytes", "unclearable_bytes")
 
@@ -107,13 +110,14 @@ class Together:
 
 
 def together(snapshots: Iterable[Snapshot], ends: Iterable[tuple[int, int]],
-             unknown: Iterable[tuple[int, int]] = ()) -> Iterator[Snapshot]:
+             unknown: Iterable[tuple[int, int]] = (), since_ns: int = 0) -> Iterator[Snapshot]:
     """After each snapshot, the sum over all processes as they were last seen (`Together`).
 
     Args:
         snapshots: Of several processes, in order of their end.
         ends: When a process ended, and which: (end_ns, pid), in order of time. From then on it counts no more.
         unknown: From when on how much memory is that of processes of which nothing is known yet: (at_ns, bytes).
+        since_ns: Sums from before then are not told of; what was seen before counts in those after.
     """
     sums = Together()
     events = sorted([*((at_ns, 0, pid) for at_ns, pid in ends), *((at_ns, 1, size) for at_ns, size in unknown)])
@@ -127,7 +131,8 @@ def together(snapshots: Iterable[Snapshot], ends: Iterable[tuple[int, int]],
             else:
                 sums.ended(value)
         sums.add(snapshot)
-        yield sums.sum_like(snapshot)
+        if snapshot.end_ns >= since_ns:
+            yield sums.sum_like(snapshot)
 
 
 def _once(sizes: npt.NDArray[np.int64]) -> Sizes:

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from pagepulse.apply import not_applied
+from pagepulse.capture import NEVER, Rotation
 from pagepulse.fleet import Selection
 from pagepulse.monitor import MonitorOptions
 from pagepulse.policy.fields import Interval, Misplaced, Share, Size, did_you_mean, found
@@ -30,7 +31,7 @@ from pagepulse.policy.load import load_document, read_trusted, why_untrusted
 from pagepulse.policy.objects import SchemeObject
 from pagepulse.policy.parse import fault_words, refusal
 from pagepulse.policy.scheme import Scheme
-from pagepulse.units import format_share, format_size
+from pagepulse.units import format_share, format_size, parse_time_ns
 
 DIRECTORY = Path("/etc/pagepulse")
 MAIN, DROP_INS = "pagepulse.toml", "conf.d"
@@ -81,6 +82,10 @@ class TargetSettings(SchemeObject):
     dry_run: bool = False
     budget: Share = MonitorOptions().budget
     recording: AbsolutePath | None = None
+    rotate_size_bytes: Size = Field(default=64 * _MIB, alias="rotate_size")
+    rotate_every_ns: Interval = Field(default=parse_time_ns("1d"), alias="rotate_every")
+    keep: int = 14
+    """So many old parts of the recording stay."""
     clear: Literal["cold", "refs", "auto"] = "auto"
     sample_ns: Interval = Field(default=MonitorOptions().sampling_ns, alias="sample")
     aggregate_ns: Interval = Field(default=MonitorOptions().aggregation_ns, alias="aggregate")
@@ -98,9 +103,18 @@ class TargetSettings(SchemeObject):
             raise Misplaced("sample", "expected sample above 0, at most aggregate, and that at most 1s")
         if self.dry_run and self.schemes is None:
             raise Misplaced("dry_run", "expected schemes: there is nothing to do, so nothing to try")
+        if fault := self.rotation.fault:
+            option, _, expected = fault.partition(" must be ")
+            raise Misplaced(option.replace("-", "_"), f"expected {expected}")
         if self.user is not None and _user_id(self.user) is None:
             raise Misplaced("user", f"expected a user of this machine, got {found(self.user)}")
         return self
+
+
+    @property
+    def rotation(self) -> Rotation:
+        """When a part of the recording ends."""
+        return Rotation(self.rotate_size_bytes, self.rotate_every_ns, self.keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,7 @@ class TargetPlan:
     schemes: tuple[Scheme, ...] = ()
     dry_run: bool = False
     recording: Path | None = None
+    rotation: Rotation = NEVER
 
     def watches_like(self, other: TargetPlan) -> bool:
         """Whether the same processes are watched in the same way, whatever is done to them."""
@@ -301,7 +316,7 @@ def _plan(name: str, settings: TargetSettings, schemes: tuple[Scheme, ...]) -> T
     options = MonitorOptions(settings.sample_ns, settings.aggregate_ns, max_regions=settings.max_regions,
                              budget=settings.budget, clear=settings.clear)
     recording = None if settings.recording is None else Path(settings.recording)
-    return TargetPlan(name, selection, options, schemes, settings.dry_run, recording)
+    return TargetPlan(name, selection, options, schemes, settings.dry_run, recording, settings.rotation)
 
 
 def _user_id(text: str) -> int | None:

@@ -113,6 +113,8 @@ def _of_hosts_and_files(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
                  [((name,), recording.size_bytes) for name, recording in kept])
     yield _gauge("pagepulse_recording_failed", "1: nothing is recorded any more.", ("target",),
                  [((name,), bool(recording.error)) for name, recording in kept])
+    yield _counter("pagepulse_recording_lost_snapshots", "Snapshots that could not be written.", ("target",),
+                   [((name,), recording.lost_snapshots) for name, recording in kept])
 
 
 def _of_processes(targets: Sequence[TargetStatus]) -> Iterator[Metric]:

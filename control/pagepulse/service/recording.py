@@ -7,12 +7,14 @@ import json
 import platform
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pagepulse.capture import Recorder
+from pagepulse.capture import Rotation, Series
+from pagepulse.capture.parts import keep_old
 from pagepulse.errors import PagepulseError
+from pagepulse.kernel.host import boot_id
+from pagepulse.kernel.packing import Packer
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.service.notify import Priority, log
 from pagepulse.service.status import RecordingStatus
@@ -25,13 +27,16 @@ class TargetRecording:
 
     Args:
         path: The file.
+        rotation: When it is ended, and the next one begun.
         target: The target's name.
     """
 
-    def __init__(self, path: Path, target: str) -> None:
-        self._path, self._target = path, target
-        self._recorder: Recorder | None = None
+    def __init__(self, path: Path, rotation: Rotation, target: str) -> None:
+        self._path, self._rotation, self._target = path, rotation, target
+        self._recorder: Series | None = None
+        self._packer = Packer()
         self._error, self._try_ns = "", 0
+        self._lost = 0
 
     def write(self, snapshot: Snapshot) -> None:
         """Append a snapshot, if that can be done."""
@@ -40,8 +45,10 @@ class TargetRecording:
         try:
             if self._recorder is not None:
                 self._recorder.write(snapshot)
+                return
         except PagepulseError as error:
             self._give_up(error)
+        self._lost += 1
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Append something that happened, if that can be done."""
@@ -55,8 +62,9 @@ class TargetRecording:
 
     def status(self) -> RecordingStatus:
         """What is written, or why nothing is."""
-        size_bytes = 0 if self._recorder is None else self._recorder.size_bytes
-        return RecordingStatus(str(self._path), size_bytes, self._error)
+        if self._recorder is None:
+            return RecordingStatus(str(self._path), 0, self._error, self._lost)
+        return RecordingStatus(str(self._path), self._recorder.size_bytes, self._recorder.fault, self._lost)
 
     def close(self) -> None:
         """End the recording."""
@@ -64,22 +72,21 @@ class TargetRecording:
             if self._recorder is not None:
                 self._recorder.close({})
         self._recorder = None
+        self._packer.close()
 
     def _open(self) -> None:
         try:
-            self._keep_old()
-            self._recorder = Recorder(self._path, {"pid": None, "target": {"name": self._target},
-                                                   "kernel": platform.release(), "options": {}, "probes": []})
+            keep_old(self._path)
+            header: dict[str, Any] = {"pid": None, "target": {"name": self._target}, "kernel": platform.release(),
+                                      "boot_id": boot_id(), "options": {}, "probes": []}
+            self._recorder = Series(self._path, header, self._rotation, pack=self._packer)
             self._error = ""
         except (PagepulseError, OSError) as error:
             self._give_up(error)
 
-    def _keep_old(self) -> None:
-        with suppress(FileNotFoundError):
-            ended = datetime.fromtimestamp(self._path.lstat().st_mtime, UTC)
-            self._path.rename(self._path.with_name(f"{self._path.stem}-{ended:%Y%m%dT%H%M%S.%fZ}{self._path.suffix}"))
-
     def _give_up(self, error: PagepulseError | OSError) -> None:
         self._recorder = None
-        self._error, self._try_ns = str(error).splitlines()[0], time.monotonic_ns() + _TRY_AGAIN_NS
+        why = getattr(error, "why", "")
+        self._error = f"{getattr(error, 'what', error)}{': ' if why else ''}{why}"
+        self._try_ns = time.monotonic_ns() + _TRY_AGAIN_NS
         log(Priority.ERROR, f"{self._target}: nothing is recorded for {_TRY_AGAIN_NS // 1_000_000_000} s: {error}")

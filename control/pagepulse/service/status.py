@@ -119,7 +119,9 @@ class RecordingStatus:
     path: str
     size_bytes: int
     error: str = ""
-    """Why nothing is recorded any more; "" if all is well."""
+    """Why nothing is recorded any more, or no new file is begun; "" if all is well."""
+    lost_snapshots: int = 0
+    """That could not be written."""
 
 
 @dataclass(frozen=True, slots=True)

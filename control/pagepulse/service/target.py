@@ -186,13 +186,15 @@ class WatchedTarget:
         elif self._treatment is not None and (plan.schemes, plan.dry_run) != (before.schemes, before.dry_run):
             self._bank_applier()
             self._treatment.applier = self._applier()
-        if plan.recording != before.recording:
+        if (plan.recording, plan.rotation) != (before.recording, before.rotation):
             self._set_recording(plan)
 
     def _set_recording(self, plan: TargetPlan) -> None:
         if self._recording is not None:
             self._recording.close()
-        self._recording = None if plan.recording is None else TargetRecording(plan.recording, plan.name)
+        self._recording = None
+        if plan.recording is not None:
+            self._recording = TargetRecording(plan.recording, plan.rotation, plan.name)
 
     def _end_fleet(self) -> None:
         """Let go of all processes; sums go on."""

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`python -m pagepulse.capture FILE...`: pack recordings that have ended, at the lowest priority."""
+
+import os
+import sys
+from pathlib import Path
+
+from pagepulse.capture.codec import Undecodable
+from pagepulse.capture.packed import pack
+
+
+def main(paths: list[str]) -> int:
+    """Pack them; 1 if one had to stay as it is."""
+    os.nice(19)
+    failed = False
+    for path in map(Path, paths):
+        try:
+            pack(path)
+        except (OSError, Undecodable) as error:
+            failed = True
+            print(f"{path} stays unpacked: {error}", file=sys.stderr)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Series: a recording in parts, each a recording by itself: for weeks, on a disk that has an end."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pagepulse.capture.parts import PACKED, drop_oldest, ended_parts, ended_path
+from pagepulse.capture.recorder import Recorder
+from pagepulse.errors import PagepulseError
+from pagepulse.model.snapshot import Snapshot
+from pagepulse.units import format_size, format_time_ns
+
+_TRY_AGAIN_NS = 60_000_000_000
+_LEAST_BYTES, _LEAST_NS = 64 << 10, 1_000_000_000
+_REMEMBERED = {"watched": "pid", "clear": "pid", "backlog": None, "scheme": "name"}
+"""Events that hold until the next of their kind: each part begins with them. Value: which key tells them apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """When a part ends, and how many stay. None: never, and all."""
+
+    size_bytes: int | None = None
+    every_ns: int | None = None
+    keep: int | None = None
+    """Ended parts; the one that is being written is not counted."""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it, beginning with an option's name; empty if nothing is."""
+        if self.size_bytes is not None and self.size_bytes < _LEAST_BYTES:
+            return f"rotate-size must be at least {format_size(_LEAST_BYTES)}"
+        if self.every_ns is not None and self.every_ns < _LEAST_NS:
+            return f"rotate-every must be at least {format_time_ns(_LEAST_NS)}"
+        return "keep must be at least 1" if self.keep is not None and self.keep < 1 else ""
+
+    @property
+    def rotates(self) -> bool:
+        """Whether any part ever ends."""
+        return self.size_bytes is not None or self.every_ns is not None
+
+
+NEVER = Rotation()
+"""One file for all, which stays."""
+
+
+def _leave(_parts: Sequence[Path]) -> None:
+    """Nobody packs."""
+
+
+class Series:
+    """A recording being written, in one part or many; as a `Recorder`.
+
+    Where the next part cannot be begun, the recording goes on in the part that there is.
+
+    Args:
+        path: As a recorder's; the part that is being written is always there.
+        header: As a recorder's.
+        rotation: When a part ends.
+        force: As a recorder's.
+        pack: Told of ended parts that are not packed yet, oldest first, whenever one ends.
+
+    Raises:
+        UsageError: The file exists.
+        PagepulseError: It cannot be created or written.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any], rotation: Rotation = NEVER, *, force: bool = False,
+                 pack: Callable[[Sequence[Path]], None] = _leave) -> None:
+        self.path, self._header, self._rotation, self._pack = path, header, rotation, pack
+        self._id, self._part = uuid.uuid4().hex, 0
+        self._recorder = Recorder(path, self._own_header(0), force=force)
+        self._begun_ns = time.monotonic_ns()
+        self._is_empty, self._not_before_ns = True, 0
+        self._holds: dict[tuple[str, object], tuple[int, dict[str, Any]]] = {}
+        self.fault = ""
+        """Why the last part could not be ended in time; empty if it was."""
+        if rotation.rotates:
+            self._tidy()
+
+    @property
+    def size_bytes(self) -> int:
+        """How much was written to the part that is being written."""
+        return self._recorder.size_bytes
+
+    def write(self, snapshot: Snapshot) -> None:
+        """As a recorder's; a new part begins first if that is due."""
+        if self._is_due():
+            self._rotate()
+        self._recorder.write(snapshot)
+        self._is_empty = False
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        """As a recorder's."""
+        at_ns = time.monotonic_ns()
+        if kind in _REMEMBERED:
+            self._holds[kind, data.get(_REMEMBERED[kind] or "")] = at_ns, data
+        self._recorder.event(kind, data, at_ns)
+
+    def forget(self, pid: int) -> None:
+        """As a recorder's."""
+        for kind in ("watched", "clear"):
+            self._holds.pop((kind, pid), None)
+        self._recorder.forget(pid)
+
+    def close(self, summary: dict[str, Any]) -> None:
+        """As a recorder's."""
+        self._recorder.close(summary)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self._recorder.__exit__(kind, error, traceback)
+
+    def _own_header(self, part: int) -> dict[str, Any]:
+        return {**self._header, "series": {"id": self._id, "part": part}}
+
+    def _is_due(self) -> bool:
+        rotation, now_ns = self._rotation, time.monotonic_ns()
+        if self._is_empty or now_ns < self._not_before_ns:
+            return False
+        is_large = rotation.size_bytes is not None and self._recorder.size_bytes >= rotation.size_bytes
+        is_old = rotation.every_ns is not None and now_ns - self._begun_ns >= rotation.every_ns
+        return is_large or is_old
+
+    def _rotate(self) -> None:
+        """The next part is made beside the old one before that is touched: nothing is lost if it cannot be made."""
+        ending = self._recorder
+        try:
+            following = self._following()
+            try:
+                ending.rename(ended_path(self.path, datetime.now(UTC)))
+                following.rename(self.path)
+            except OSError:
+                following.discard()
+                raise
+        except (PagepulseError, OSError) as error:
+            self._not_before_ns = time.monotonic_ns() + _TRY_AGAIN_NS
+            self.fault = f"no new part can be begun: {str(error).splitlines()[0]}"
+            if ending.path != self.path:
+                with suppress(OSError):
+                    ending.rename(self.path)
+            return
+        self._recorder, self._begun_ns, self._is_empty = following, time.monotonic_ns(), True
+        self._part, self.fault = self._part + 1, ""
+        ending.end_part()
+        self._tidy()
+
+    def _following(self) -> Recorder:
+        beside = self.path.with_name(f".{self.path.name}.next")
+        following = Recorder(beside, self._own_header(self._part + 1), force=True)
+        try:
+            for (kind, _), (at_ns, data) in self._holds.items():
+                following.event(kind, data, at_ns)
+        except PagepulseError:
+            following.discard()
+            raise
+        return following
+
+    def _tidy(self) -> None:
+        if self._rotation.keep is not None:
+            drop_oldest(self.path, self._rotation.keep)
+        self._pack([part for part in ended_parts(self.path) if part.suffix != PACKED])

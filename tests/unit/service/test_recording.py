@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A daemon's recording: a full disk costs what came meanwhile, which is counted, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from builders import SECOND, snapshot
+from pagepulse.capture import Recordings, Rotation
+from pagepulse.service.recording import TargetRecording
+
+
+@pytest.fixture(name="recording")
+def _recording(tmp_path):
+    made = TargetRecording(tmp_path / "a.data", Rotation(size_bytes=2000, keep=9), "web")
+    yield made
+    made.close()
+
+
+def write(recording, first, count):
+    for place in range(first, first + count):
+        recording.write(snapshot(start_ns=(10 + place) * SECOND))
+
+
+def ends(folder):
+    with Recordings.open([folder]) as recordings:
+        return [one.start_ns // SECOND - 10 for one in recordings.snapshots()]
+
+
+def test_it_is_written_in_parts(recording, tmp_path):
+    write(recording, 0, 60)
+    assert len(list(tmp_path.glob("a-*"))) > 1
+    assert ends(tmp_path) == list(range(60))
+    assert recording.status().lost_snapshots == 0
+
+
+def test_what_a_full_disk_costs_is_counted_and_it_begins_again_beside_what_there_is(recording, tmp_path, monkeypatch,
+                                                                                   capsys):
+    write(recording, 0, 3)
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", refuse)
+        write(recording, 3, 2)
+        status = recording.status()
+        assert "No space left" in status.error
+        assert status.lost_snapshots == 2
+    write(recording, 5, 1)  # it does not try at once
+    recording._try_ns = 0  # a minute later
+    write(recording, 6, 2)
+    recording.close()
+    assert recording.status().lost_snapshots == 3
+    assert not recording.status().error
+    assert ends(tmp_path) == [0, 1, 2, 6, 7]
+    assert "nothing is recorded for 60 s" in capsys.readouterr().err
+
+
+def refuse(_fd, _data):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_an_earlier_daemon_wrote_stays(recording, tmp_path):
+    (tmp_path / "a.data").write_bytes(b"")
+    write(recording, 0, 1)
+    assert len(list(tmp_path.glob("a-*.data"))) == 1
+    recording.close()

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Recordings for weeks: in parts, packed, read as one, and of that what lies between two times."""
+
+from __future__ import annotations
+
+import argparse
+import lzma
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builders import BASE, MIB, SECOND, region, snapshot, touched_region
+from pagepulse.capture import Recorder, Recording, Recordings, Rotation, Series, TimeRange
+from pagepulse.capture.codec import Undecodable
+from pagepulse.capture.packed import pack
+from pagepulse.capture.parts import ended_parts, keep_old
+from pagepulse.capture.recordings import EVER
+from pagepulse.cli.times import When, parse_when, when
+from pagepulse.errors import PagepulseError, RefusedFile, UsageError
+
+EACH = Rotation(size_bytes=1)
+"""Every snapshot ends a part."""
+
+
+def many(count: int, pids: int = 1, apart_ns: int = SECOND):
+    """Snapshots of several processes in turn, each of them different."""
+    return [snapshot(touched_region(BASE, (1 + place % 3) * MIB, share=place % 5 / 5), region(BASE + 8 * MIB),
+                     pid=1 + place % pids, start_ns=10 * SECOND + place * apart_ns, mappings=(f"[anon]{place % pids}",))
+            for place in range(count)]
+
+
+def write(path: Path, snapshots, rotation: Rotation = EACH, **header):
+    now = [snapshots[0].start_ns]
+    with (patch("time.monotonic_ns", lambda: now[0]),
+          Series(path, {"boot_id": "one", **header}, rotation, force=True) as kept):
+        for one in snapshots:
+            now[0] = one.end_ns
+            kept.write(one)
+        kept.close({})
+    return [*ended_parts(path), path]
+
+
+def spans(snapshots):
+    return [(one.pid, one.start_ns, one.end_ns, one.mappings, len(one.regions)) for one in snapshots]
+
+
+def spans_in(paths, shown: TimeRange = EVER, pid=None):
+    with Recordings.open(paths, shown) as recordings:
+        return spans(recordings.snapshots(pid))
+
+
+@settings(max_examples=25, deadline=None)
+@given(count=st.integers(1, 12), pids=st.integers(1, 3), size=st.sampled_from([1, 1500, 1 << 20]),
+       packed=st.sets(st.integers(0, 11)))
+def test_the_parts_together_hold_what_was_written_packed_or_not(count, pids, size, packed):
+    with tempfile.TemporaryDirectory() as folder:
+        written = many(count, pids)
+        parts = write(Path(folder) / "a.data", written, Rotation(size_bytes=size))
+        parts = [pack(part) if place in packed and part.name != "a.data" else part for place, part in enumerate(parts)]
+        assert spans_in(parts) == spans_in([Path(folder)]) == spans(written)
+
+
+def test_each_part_is_a_recording_by_itself_and_the_newest_has_the_name_that_was_asked_for(tmp_path):
+    *old, newest = parts = write(tmp_path / "a.data", many(3))
+    assert newest == tmp_path / "a.data"
+    assert len(old) == 2
+    for part, expected in zip(parts, many(3), strict=True):
+        with Recording.open(part) as recording:
+            assert spans(recording.snapshots()) == spans([expected])
+            assert not recording.complaint
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_part_ends_by_age_too(tmp_path):
+    assert len(write(tmp_path / "a.data", many(4), Rotation(every_ns=1))) == 4
+
+
+def test_only_so_many_old_parts_are_kept(tmp_path):
+    (tmp_path / "a-notes.data").write_text("mine")
+    parts = write(tmp_path / "a.data", many(9), replace(EACH, keep=3))
+    assert spans_in(parts) == spans(many(9)[-4:])
+    assert (tmp_path / "a-notes.data").exists()
+
+
+def test_a_packed_part_and_its_remains_count_once_and_go_together(tmp_path):
+    first, *_ = write(tmp_path / "a.data", many(3))
+    content = first.read_bytes()
+    pack(first)
+    first.write_bytes(content)  # as if the packer had been killed before it took the old one away
+    assert spans_in([tmp_path]) == spans(many(3))
+    with Series(tmp_path / "a.data", {}, replace(EACH, keep=1), force=True):
+        assert len(list(tmp_path.glob("a-*"))) == 1
+
+
+def test_what_holds_is_told_again_at_the_beginning_of_each_part(tmp_path):
+    with Series(tmp_path / "a.data", {}, EACH) as kept:
+        kept.event("watched", {"pid": 1, "name": "one"})
+        kept.event("watched", {"pid": 2, "name": "two"})
+        kept.event("exec", {"pid": 1})
+        for one in many(2):
+            kept.write(one)
+        kept.event("ended", {"pid": 2})
+        kept.forget(2)
+        kept.write(many(3)[-1])
+        kept.close({})
+    told = []
+    for part in [*ended_parts(tmp_path / "a.data"), tmp_path / "a.data"]:
+        with Recording.open(part) as recording:
+            told.append([(event.kind, event.data["pid"]) for event in recording.events()])
+    assert told == [[("watched", 1), ("watched", 2), ("exec", 1)], [("watched", 1), ("watched", 2), ("ended", 2)],
+                    [("watched", 1)]]
+
+
+def test_where_no_new_part_can_be_begun_it_goes_on_in_the_old_one(tmp_path):
+    (tmp_path / ".a.data.next").mkdir()
+    with Series(tmp_path / "a.data", {}, EACH) as kept:
+        for one in many(3):
+            kept.write(one)
+        assert "no new part can be begun" in kept.fault
+        kept.close({})
+    assert spans_in([tmp_path / "a.data"]) == spans(many(3))
+
+
+def test_the_packer_is_told_of_what_is_not_packed_yet(tmp_path):
+    told = []
+    with Series(tmp_path / "a.data", {}, EACH, pack=told.append) as kept:
+        for one in many(3):
+            kept.write(one)
+        kept.close({})
+    assert [len(parts) for parts in told] == [0, 1, 2]
+    assert told[-1] == ended_parts(tmp_path / "a.data")
+
+
+def test_a_recorder_that_was_killed_leaves_a_part(tmp_path):
+    path = tmp_path / "a.data"
+    Recorder(path, {}).close({})
+    keep_old(path)
+    keep_old(path)
+    assert not path.exists()
+    assert len(ended_parts(path)) == 1
+
+
+# --- packed --------------------------------------------------------------------------------------------------------
+
+def test_a_packed_recording_is_smaller_and_an_ordinary_xz_file(tmp_path):
+    path, = write(tmp_path / "a.data", many(300), Rotation())
+    size, times = path.stat().st_size, path.stat().st_mtime_ns
+    packed = pack(path)
+    assert not path.exists()
+    assert packed.stat().st_size < 0.7 * size
+    assert packed.stat().st_mtime_ns == times
+    assert packed.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "b.data").write_bytes(lzma.decompress(packed.read_bytes()))
+    assert spans_in([tmp_path / "b.data"]) == spans_in([packed]) == spans(many(300))
+
+
+def test_what_is_not_whole_is_not_packed(tmp_path):
+    path, = write(tmp_path / "a.data", many(3), Rotation())
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(Undecodable):
+        pack(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.data"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(share=st.integers(0, 999), is_cut=st.booleans(), bit=st.integers(0, 7))
+def test_a_packed_recording_that_is_cut_or_damaged_gives_what_is_before_or_says_why(share, is_cut, bit):
+    with tempfile.TemporaryDirectory() as folder:
+        packed = pack(write(Path(folder) / "a.data", many(40), Rotation())[0])
+        content = bytearray(packed.read_bytes())
+        place = 6 + share * (len(content) - 6) // 1000  # behind what makes it an xz file
+        if is_cut:
+            del content[place:]
+        else:
+            content[place] ^= 1 << bit
+        packed.write_bytes(content)
+        try:
+            found = spans_in([packed])
+        except RefusedFile:
+            return
+        assert found == spans(many(40))[:len(found)]
+
+
+# --- between two times ---------------------------------------------------------------------------------------------
+
+@settings(max_examples=60, deadline=None)
+@given(pids=st.integers(1, 3), apart=st.sampled_from([SECOND // 2, 7 * SECOND, 40 * SECOND]), parts=st.booleans(),
+       since=st.integers(0, 1000), until=st.integers(0, 1000))
+def test_of_a_recording_what_ends_between_two_times_and_nothing_else(pids, apart, parts, since, until):
+    written = many(60, pids, apart)
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "a.data", written, Rotation(size_bytes=4000 if parts else None))
+        with Recordings.open([Path(folder)]) as recordings:
+            origin_ns = recordings._sources[0].begun_ns
+        since_ns, until_ns = (written[-1].end_ns * share // 1000 for share in (since, until))
+        shown = TimeRange(since_begin_ns=since_ns - origin_ns, until_begin_ns=until_ns - origin_ns)
+        expected = [one for one in written if since_ns <= one.end_ns <= until_ns]
+        assert spans_in([Path(folder)], shown) == spans(expected)
+
+
+def test_nothing_between_two_times_is_said(tmp_path):
+    parts = write(tmp_path / "a.data", many(2))
+    with (Recordings.open(parts, TimeRange(until_ns=1)) as recordings,
+          pytest.raises(PagepulseError, match="no snapshot lies between")):
+        recordings.require_snapshots()
+
+
+def test_recordings_of_another_boot_are_moved_by_the_clock_on_the_wall(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.time_ns", lambda: 1000 * SECOND)
+    write(tmp_path / "a.data", many(1), Rotation())
+    monkeypatch.setattr("time.time_ns", lambda: 1600 * SECOND)
+    write(tmp_path / "b.data", many(1), Rotation(), boot_id="two")
+    with Recordings.open([tmp_path]) as recordings:
+        first, second = recordings.snapshots()
+        assert second.end_ns - first.end_ns == 600 * SECOND
+        assert [event.data["pid"] for event in recordings.events() if event.kind == "ended"] == [1]
+
+
+def test_files_of_one_boot_keep_their_times_to_the_nanosecond(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.data", many(3), Rotation())
+    assert spans_in([tmp_path]) == [span for one in spans(many(3)) for span in (one, one)]
+
+
+def test_one_that_is_still_written_says_so_and_gives_what_there_is(tmp_path):
+    with Series(tmp_path / "a.data", {}, EACH) as kept:
+        for count in range(1, 4):
+            kept.write(many(count)[-1])
+            with Recordings.open([tmp_path]) as recordings:
+                assert spans(recordings.snapshots()) == spans(many(count))
+                assert ["still being written" in text for text in recordings.complaints] == [True]
+        kept.close({})
+
+
+def test_a_folder_without_recordings_is_refused(tmp_path):
+    with pytest.raises(RefusedFile, match="no recording in"):
+        Recordings.open([tmp_path])
+
+
+def test_sizes_and_times_that_make_no_sense_are_told():
+    assert not Rotation(size_bytes=1 << 20, every_ns=SECOND, keep=1).fault
+    for rotation in (Rotation(size_bytes=1), Rotation(every_ns=1), Rotation(keep=0)):
+        assert " must be at least " in rotation.fault
+
+
+# --- times ---------------------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 23, 14, 5, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("now", NOW), ("today", datetime(2026, 11, 23, tzinfo=UTC)), ("yesterday", datetime(2026, 11, 22, tzinfo=UTC)),
+    ("-90m", datetime(2026, 11, 23, 12, 35, 30, tzinfo=UTC)), ("2h ago", datetime(2026, 11, 23, 12, 5, 30, tzinfo=UTC)),
+    ("2026-11-20T10:00:00Z", datetime(2026, 11, 20, 10, tzinfo=UTC)),
+    ("@1700000000", datetime.fromtimestamp(1.7e9, UTC)),
+])
+def test_times_are_written_as_for_journalctl(text, expected):
+    assert parse_when(text, NOW) == When(round(expected.timestamp()) * SECOND)
+
+
+def test_a_time_without_a_zone_is_of_this_place():
+    assert parse_when("2026-11-20 10:00", NOW).wall_ns == round(datetime(2026, 11, 20, 10).timestamp()) * SECOND  # noqa: DTZ001
+    assert parse_when("10:00:05", NOW).wall_ns == round(datetime(2026, 11, 23, 10, 0, 5).timestamp()) * SECOND  # noqa: DTZ001
+
+
+def test_a_time_may_count_from_the_beginning_of_the_recording():
+    assert parse_when("+10s") == When(from_begin_ns=10 * SECOND)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "25:00", "+", "-", "10", "2026-13-01", "@", "@x"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected 2026-11-23 14:05"):
+        when(text)
+
+
+def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
+    (tmp_path / "a.data").write_text("mine")
+    with pytest.raises(UsageError):
+        Series(tmp_path / "a.data", {})
