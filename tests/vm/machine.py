@@ -19,6 +19,8 @@ from vm.kernels import Image
 from workload import ROOT
 
 CPUS, MEMORY = 2, "4G"
+_NODES = ("--numa", "2G,cpus=0", "--numa", "2G,cpus=1")
+"""Pages can move between two of them."""
 _STATUS = "status"
 
 # virtme-ng's root file system caches nothing, and Python takes a minute to start. These change too rarely to matter.
@@ -70,7 +72,7 @@ def run(image: Image, command: str, results: Path, *, timeout_s: float) -> Run:
 def _boot(image: Image, script: str, results: Path, timeout_s: float) -> str:
     """The console, which is in results/console meanwhile. QEMU ends with the process group that vng leads."""
     vng = [str(Path(sys.executable).with_name("vng")), "--run", str(image.file), "--disable-kvm", "--force-9p",
-           "--verbose", "--cpus", str(CPUS), "--memory", MEMORY, "--rwdir", f"{_RESULTS}={results}",
+           "--verbose", "--cpus", str(CPUS), "--memory", MEMORY, *_NODES, "--rwdir", f"{_RESULTS}={results}",
            "--append", "psi=1", f"--qemu-opts={_ROOT_DEVICE}", "--exec", script]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin", "/sbin"])
     log = results / "console"
