@@ -115,6 +115,25 @@ bench-overhead: bench-packages workloads  ## What watching costs real programs, 
 bench-schemes: bench-packages workloads  ## What schemes give back and cost, beside rivals (5 minutes for each program)
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.schemes $(BENCH_ARGS)
 
+# Programs of which the benches in virtual machines measure one; damo comes from PyPI.
+GUEST_PACKAGES := $(VM_PACKAGES) redis-server python3-numpy
+
+.PHONY: bench-damon
+bench-damon: setup workloads  ## pagepulse beside the kernel's DAMON on the same programs, in a virtual machine (20 minutes)
+	$(Q)$(call install,$(GUEST_PACKAGES))
+	$(Q)$(PYTHON) -m pip install --quiet --group damon
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.damon $(BENCH_ARGS)
+
+.PHONY: bench-pressure
+bench-pressure: setup workloads  ## What watching costs a program whose memory is short, on 6.1 and 6.12 (20 minutes)
+	$(Q)$(call install,$(GUEST_PACKAGES))
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.pressure $(BENCH_ARGS)
+
+.PHONY: bench-tmo
+bench-tmo: setup workloads  ## Schemes beside TMO's controller of memory.reclaim, in a virtual machine (30 minutes)
+	$(Q)$(call install,$(GUEST_PACKAGES))
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.tmo $(BENCH_ARGS)
+
 .PHONY: bench-fleet
 bench-fleet: setup workloads  ## Measure what watching hundreds of processes costs, and how soon a child is watched
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.fleet

@@ -17,13 +17,16 @@ from pagepulse.errors import RefusedFile
 from pagepulse.model.snapshot import Snapshot
 from workload import now_ns, resident_bytes
 
-START_LIMIT_S = 30
+START_LIMIT_S = 120
+"""An emulated processor takes a minute to compile the BPF programs."""
 
 
 @dataclass(slots=True)
 class Watch:
     """A recorder at work, and after it ended what it recorded."""
 
+    pid: int = 0
+    """Of the recorder."""
     rss_bytes: int = 0
     """Of the recorder, once it had settled."""
     measured_from_ns: int = 0
@@ -50,6 +53,7 @@ def watched(pid: int, place: Path, settle_s: float, *options: str) -> Iterator[W
         try:
             wait_for_snapshot(recorder, path)
             time.sleep(settle_s)
+            watch.pid = recorder.pid
             watch.rss_bytes, watch.measured_from_ns = resident_bytes(recorder.pid), now_ns()
             yield watch
         finally:
