@@ -65,7 +65,8 @@ def _row(one: kept.Kept, how: str) -> list[str]:
     return [one["kernel"], "off" if one["mglru"] == "0x0000" else "on",
             "at its defaults" if how == WITH else "`--clear refs`", f"{faults[0]:.0f} to {faults[1]:.0f}",
             brief(change(one, how, "faults")), brief(change(one, how, "faults", "rate")),
-            brief(change(one, how, "rate")), brief(change(one, how, "p99_us")), f"{cpu:.2f} %, {tax:.2f} %", str(len(one[how])), kept.noise(one)]
+            brief(change(one, how, "rate")), brief(change(one, how, "p99_us")), f"{cpu:.2f} %, {tax:.2f} %",
+            str(len(one[how])), kept.noise(one)]
 
 
 def main() -> None:

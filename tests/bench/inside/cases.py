@@ -33,6 +33,8 @@ class Running:
     """What is hot from a time on (CLOCK_MONOTONIC)."""
     wss_bytes: dict[int, int] = field(default_factory=dict)
     """Of one that cannot say: what was touched within so many milliseconds, by the kernel's own count."""
+    counts: bool = False
+    """Whether it counts its operations."""
     work: Callable[[float], float | None] = _only_wait
     """Lets it work for so many seconds, and returns its operations a second, if it counts them."""
 
@@ -62,7 +64,7 @@ def still() -> Iterator[Running]:
             begun_ns = time.monotonic_ns()
             time.sleep(seconds)
             return rate_between(program.events("slice"), begun_ns, time.monotonic_ns())
-        yield Running(program.pid, [(0, _spans(program.ready["hot"]))], work=work)
+        yield Running(program.pid, [(0, _spans(program.ready["hot"]))], counts=True, work=work)
 
 
 @contextmanager
@@ -77,7 +79,7 @@ def spots() -> Iterator[Running]:
 @contextmanager
 def phases() -> Iterator[Running]:
     """One area after the other; the account of them is complete when the program ends."""
-    with _neighbour(), Workload("stairs", "--areas", "24", "--bytes", "64MiB", "--phase", "6s") as program:
+    with _neighbour(), Workload("stairs", "--areas", "45", "--bytes", "48MiB", "--phase", "6s") as program:
         _bind(program.pid)
         running = Running(program.pid)
         yield running
@@ -95,7 +97,7 @@ def redis() -> Iterator[Running]:
     """A real program. What it touches is asked of the kernel beforehand."""
     with SmallRedis() as program:
         yield Running(program.pid, wss_bytes={ms: touched_within(program.pid, ms) for ms in ORACLE_MS},
-                      work=lambda seconds: program.measure(seconds).rate)
+                      counts=True, work=lambda seconds: program.measure(seconds).rate)
 
 
 CASES = {"still": still, "spots": spots, "phases": phases, "redis": redis}
