@@ -232,7 +232,7 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
                "acted on, returned", "rounds", "measured")
     refused = sorted({f"{one['way']}: not measured: {one['refused']}" for one in measurements if "refused" in one})
     remarks = [*_judged(shown), *_judged_huge(shown), *refused,
-               "TMO's controller, which needs memory.reclaim of cgroup v2, is not among the ways."]
+               "Beside TMO's controller, which needs memory.reclaim of cgroup v2: `make bench-tmo`."]
     return kept.Table("Schemes on real programs", about, columns, [_row(one) for one in shown], remarks)
 
 

@@ -22,7 +22,7 @@ from bench.paired import brief, paired_change
 
 KIND = "tmo"
 KERNEL = "6.12"
-MEASURE_S = 60
+MEASURE_S = 45
 RUN_LIMIT_S = 300
 COLUMNS = ("program", "way", "RSS", "throughput", "per CPU second", "p99", "major faults", "rounds", "measured")
 

@@ -43,13 +43,14 @@ def test_time_in_which_the_truth_changed_is_not_judged():
     run = {"hot": [[0, [[0, 4096]]], [15 * 10**8, [[8192, 12288]]]], "wss_bytes": {}}
     found = damon.judged(run, [told(10**9, 2 * 10**9, [(0, 4096, 9)], 4096),
                                told(2 * 10**9, 3 * 10**9, [(0, 4096, 9)], 8192)])
-    assert (found["right"], found["hot"], found["errors"]) == (0, 4096, [1.0])
+    assert (found["right"], found["hot"], found["errors"]) == (0, 4096, [-0.5, 1.0])
 
 
 def test_a_working_set_that_was_asked_of_the_kernel_is_that_of_the_intervals_length():
     run = {"hot": [], "wss_bytes": {"100": 1 << 20, "400": 4 << 20}}
     found = damon.judged(run, [told(0, 200_000_000, [(0, 4096, 9)], 2 << 20)])
     assert abs(found["errors"][0]) < 1e-9
+    assert damon.judged(run, [told(0, 800_000_000, [(0, 4096, 9)], 2 << 20)])["errors"] == []
 
 
 def test_tmos_controller_asks_for_a_hundredth_and_for_nothing_under_pressure(tmp_path):

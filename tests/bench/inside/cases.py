@@ -16,8 +16,8 @@ from bench.programs.stores import Redis
 from workload import Workload
 
 Span = tuple[int, int]
-ORACLE_MS = (50, 100, 200, 400, 800, 1600)
-_ORACLE_TIMES = 3
+ORACLE_MS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12800)
+_ORACLE_TIMES, _ORACLE_LONG_MS = 3, 1600
 
 
 def _only_wait(seconds: float) -> None:
@@ -104,9 +104,9 @@ CASES = {"still": still, "spots": spots, "phases": phases, "redis": redis}
 
 
 def touched_within(pid: int, milliseconds: int) -> int:
-    """Bytes that a process touches in so long: clear_refs, wait, smaps. The median of some times."""
+    """Bytes that a process touches in so long: clear_refs, wait, smaps. The median of some times, if it is short."""
     found = []
-    for _ in range(_ORACLE_TIMES):
+    for _ in range(_ORACLE_TIMES if milliseconds < _ORACLE_LONG_MS else 1):
         Path(f"/proc/{pid}/clear_refs").write_text("1")
         Path(f"/proc/{pid}/clear_refs").write_text("4")  # soft-dirty bits: for the flush of the TLB that it brings
         time.sleep(milliseconds / 1000)
