@@ -16,6 +16,8 @@ PACKAGES := python3-bpfcc python3-venv libbpf1 linux-libc-dev libc6-dev gcc make
 VM_PACKAGES := qemu-system-x86 busybox-static kmod zstd file
 # The real programs that the benches measure: for bench-overhead and bench-schemes alone.
 BENCH_PACKAGES := redis-server memcached postgresql sqlite3 stress-ng python3-numpy python3-sklearn
+DEB_PACKAGES := dpkg-dev debhelper
+DEB_SUITES ?= bookworm trixie
 # For `make vagrant-test` alone; the tests are those that matter most to a kernel: emulation is slow.
 VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system qemu-system-x86 qemu-utils dnsmasq-base iptables \
 	debootstrap e2fsprogs rsync
@@ -76,6 +78,16 @@ test-vm: setup workloads  ## Debian's 6.1 and 6.12 in virtual machines: boot eac
 test-vm-all: setup workloads  ## The same with the newest kernel, too, and the whole live layer in each
 	$(Q)$(call install,$(VM_PACKAGES))
 	$(Q)PAGEPULSE_VM_ALL=1 $(PYTHON) -m pytest $(PYTEST_ARGS) tests/vm/test_kernels.py
+
+.PHONY: deb
+deb: setup  ## Build the Debian packages, for Debian 12 and 13, in build/deb (DEB_SUITES)
+	$(Q)$(call install,$(DEB_PACKAGES))
+	$(Q)for suite in $(DEB_SUITES); do packaging/build-deb $$suite || exit 1; done
+
+.PHONY: test-deb
+test-deb: deb workloads  ## Install each in a clean Debian of its own, use it, remove it without a trace (needs root)
+	$(Q)$(call install,debootstrap lintian)
+	$(Q)PAGEPULSE_DEB_SUITES="$(DEB_SUITES)" $(PYTHON) -m pytest $(PYTEST_ARGS) tests/deb
 
 .PHONY: test-prometheus
 test-prometheus: setup workloads  ## Debian's Prometheus scrapes a daemon; rules and alerts hold what they promise
@@ -144,7 +156,7 @@ bench-serve: setup  ## Measure how soon a daemon with 300 processes answers, and
 
 .PHONY: lint
 lint: setup  ## ruff: lint and formatting rules
-	$(Q)$(VENV)/bin/ruff check control tests
+	$(Q)$(VENV)/bin/ruff check control tests packaging
 
 .PHONY: types
 types: setup  ## mypy --strict over the package
@@ -152,7 +164,7 @@ types: setup  ## mypy --strict over the package
 
 .PHONY: format
 format: setup  ## Sort imports and mend what ruff can mend
-	$(Q)$(VENV)/bin/ruff check --fix control tests
+	$(Q)$(VENV)/bin/ruff check --fix control tests packaging
 
 .PHONY: schema
 schema: setup  ## Generate schemes/scheme.schema.json from the scheme language
