@@ -54,8 +54,9 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
 
 def _judged(found: Change) -> str:
     """Not shown, where the interval reaches across the goal."""
-    met = found.mean + 1 <= GOAL
-    return judgement(met if (found.high + 1 <= GOAL) == met or not met else None)
+    if found.high + 1 <= GOAL:
+        return judgement(True)
+    return judgement(False if found.mean + 1 > GOAL else None)
 
 
 def _row(one: kept.Kept, how: str) -> list[str]:

@@ -3,8 +3,9 @@
 
 import numpy as np
 
-from bench import damon, tmo_reclaim
+from bench import damon, pressure, tmo, tmo_reclaim
 from bench.damon_trace import Told, aggregations
+from bench.inside.pressure import BY_REFS, WITH, WITHOUT
 
 TRACE = """\
  kdamond.0-9 [000] ..... 10.000000: damon_aggregated: target_id=0 nr_regions=2 4096-8192: 3 7
@@ -61,3 +62,31 @@ def test_tmos_controller_asks_for_a_hundredth_and_for_nothing_under_pressure(tmp
         (tmp_path / f"{name}.pressure").write_text(PATTERN.format(avg60))
         assert tmo_reclaim.step(tmp_path) == asked
     assert (tmp_path / "memory.reclaim").read_text() == "4096000"
+
+
+MEASURED = {"measured": "today", "others_share": 0.0, "load": "1.0", "kernel": "6.1.0"}
+
+
+def parts(faults: list[int]) -> list[dict[str, float]]:
+    return [{"rate": 1000.0, "faults": count, "seconds": 20, "p99_us": 5.0, "cpu": 0.01, "tax": 0.0}
+            for count in faults]
+
+
+def pressure_remark(faults: list[int]) -> str:
+    one = {**MEASURED, "mglru": "0x0000", WITHOUT: parts([100, 200]), WITH: parts(faults), BY_REFS: parts(faults)}
+    return pressure.table_of([one]).remarks[0]
+
+
+def test_faults_under_pressure_are_judged_by_their_interval():
+    assert "1.020 times" in pressure_remark([102, 204])
+    assert pressure_remark([102, 204]).endswith("at most 1.05: met).")
+    assert pressure_remark([110, 220]).endswith("MISSED).")
+    assert pressure_remark([90, 240]).endswith("not shown).")  # 1.04, of 0.9 and 1.2
+
+
+def test_what_a_controller_gave_back_is_told_against_the_program_alone():
+    run = {"rate": 100.0, "per_cpu_s": 100.0, "p99_us": None, "rss_bytes": 1000.0, "major_faults": 0}
+    ways = {"nothing": [run, run], "TMO, 6 s": [{**run, "rss_bytes": 900.0, "major_faults": 7}] * 2}
+    (row,) = tmo.table_of([{**MEASURED, "program": "redis-idle", "ways": ways}]).rows
+    assert row[:4] == ["redis-idle", "TMO, 6 s", "-10.00 % (-10.00 to -10.00)", "+0.00 % (+0.00 to +0.00)"]
+    assert row[5:7] == ["-", "0 to 7"]
