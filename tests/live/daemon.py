@@ -29,7 +29,7 @@ class Daemon:
 
     def __init__(self, directory: Path, targets: str = "", metrics: str = "") -> None:
         self.directory, self.socket = directory / "etc", directory / "run" / "pagepulse.sock"
-        self.log_path = directory / "log"
+        self.log_path, self.metrics = directory / "log", metrics
         self._process: subprocess.Popen[bytes] | None = None
         (self.directory / "conf.d").mkdir(parents=True)
         listen = f'metrics = "{metrics}"\n' if metrics else ""
@@ -54,11 +54,15 @@ class Daemon:
         """What it wrote to standard error."""
         return self.log_path.read_text()
 
-    def start(self, environment: Mapping[str, str] | None = None) -> Self:
-        """Start it, and wait until it answers."""
+    def launch(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start it, and wait for nothing."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(line("serve", "--config", self.directory), stderr=log,
                                              stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
+
+    def start(self, environment: Mapping[str, str] | None = None) -> Self:
+        """Start it, and wait until it answers."""
+        self.launch(environment)
         assert self.sees(lambda _status: True), self.log
         return self
 
@@ -83,10 +87,15 @@ class Daemon:
         return self.sees(lambda status: condition(next(one for one in status["targets"] if one["name"] == name)),
                          patience_s)
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it; its exit status."""
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it; its exit status."""
+        self.send(number)
+        assert self._process is not None
         status = self._process.wait(timeout=30)
         self._process = None
         return status

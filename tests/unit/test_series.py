@@ -7,7 +7,7 @@ import argparse
 import lzma
 import tempfile
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
@@ -19,7 +19,7 @@ from builders import BASE, MIB, SECOND, region, snapshot, touched_region
 from pagepulse.capture import Recorder, Recording, Recordings, Rotation, Series, TimeRange
 from pagepulse.capture.codec import Undecodable
 from pagepulse.capture.packed import pack
-from pagepulse.capture.parts import ended_parts, keep_old
+from pagepulse.capture.parts import ended_parts, ended_path, keep_old
 from pagepulse.capture.recordings import EVER
 from pagepulse.cli.times import When, parse_when, when
 from pagepulse.errors import PagepulseError, RefusedFile, UsageError
@@ -86,6 +86,18 @@ def test_only_so_many_old_parts_are_kept(tmp_path):
     parts = write(tmp_path / "a.data", many(9), replace(EACH, keep=3))
     assert spans_in(parts) == spans(many(9)[-4:])
     assert (tmp_path / "a-notes.data").exists()
+
+
+@pytest.mark.parametrize("jump", [timedelta(0), timedelta(days=-400), timedelta(days=400), timedelta(microseconds=-1)])
+def test_a_clock_that_jumps_or_stands_still_costs_no_part_but_the_oldest(tmp_path, jump):
+    before = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    with patch("pagepulse.capture.series.datetime") as clock:
+        for now, written in ((before, many(5)[:3]), (before + jump, many(5)[3:])):
+            clock.now.return_value = now
+            write(tmp_path / "a.data", written, replace(EACH, keep=3))
+            (tmp_path / "a.data").rename(ended_path(tmp_path / "a.data", now))
+    assert len(ended_parts(tmp_path / "a.data")) == 4
+    assert spans_in([tmp_path]) == spans(many(5)[-4:])
 
 
 def test_a_packed_part_and_its_remains_count_once_and_go_together(tmp_path):
@@ -220,6 +232,16 @@ def test_recordings_of_another_boot_are_moved_by_the_clock_on_the_wall(tmp_path,
         first, second = recordings.snapshots()
         assert second.end_ns - first.end_ns == 600 * SECOND
         assert [event.data["pid"] for event in recordings.events() if event.kind == "ended"] == [1]
+
+
+@pytest.mark.parametrize("jump_s", [3600, -400])
+def test_the_time_of_day_is_that_of_the_part_that_was_written_then(tmp_path, monkeypatch, jump_s):
+    """An hour of suspend between two parts, during which CLOCK_MONOTONIC stood still; or a clock that was set back."""
+    for name, first, wall_s in (("a", 0, 1000), ("b", 10, 1010 + jump_s)):
+        monkeypatch.setattr("time.time_ns", lambda wall_s=wall_s: wall_s * SECOND)
+        write(tmp_path / f"{name}.data", many(20)[first:first + 10], Rotation())
+    for since_s, left in ((1010 + jump_s + 4, 6), (1010 + jump_s - 1, 20 if jump_s < 0 else 10)):
+        assert len(spans_in([tmp_path], TimeRange(since_ns=since_s * SECOND + 1))) == left
 
 
 def test_files_of_one_boot_keep_their_times_to_the_nanosecond(tmp_path):

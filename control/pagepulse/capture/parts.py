@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 PACKED = ".xz"
@@ -17,8 +17,19 @@ _STAMP = r"-\d{8}T\d{6}\.\d{6}Z"
 
 
 def ended_path(path: Path, ended: datetime) -> Path:
-    """Where a part goes that ended then."""
+    """Where a part goes that ended then.
+
+    By name it comes after all parts that are there, also when the clock was set back: it is not the oldest, which would
+    be removed, and it replaces none.
+    """
+    for newest in ended_parts(path)[-1:]:
+        ended = max(ended, _stamp(path, newest) + timedelta(microseconds=1))
     return path.with_name(f"{path.stem}-{ended.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}{path.suffix}")
+
+
+def _stamp(path: Path, part: Path) -> datetime:
+    stamp = part.name.removeprefix(f"{path.stem}-").removesuffix(PACKED).removesuffix(path.suffix)
+    return datetime.strptime(stamp, "%Y%m%dT%H%M%S.%f%z")
 
 
 def ended_parts(path: Path) -> list[Path]:

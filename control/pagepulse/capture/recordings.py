@@ -56,11 +56,10 @@ EVER = TimeRange()
 class Recordings:
     """What a report reads. Use `Recordings.open` and a `with` statement."""
 
-    def __init__(self, sources: Sequence[_Source], shown: TimeRange, realtime_ns: int, stack: ExitStack) -> None:
+    def __init__(self, sources: Sequence[_Source], shown: TimeRange, stack: ExitStack) -> None:
         self._stack = stack
-        first_ns = min(source.begun_ns for source in sources)
-        self.since_ns = _limit(shown.since_ns, shown.since_begin_ns, realtime_ns, first_ns) or 0
-        self.until_ns = _limit(shown.until_ns, shown.until_begin_ns, realtime_ns, first_ns)
+        self.since_ns = _limit(shown.since_ns, shown.since_begin_ns, sources) or 0
+        self.until_ns = _limit(shown.until_ns, shown.until_begin_ns, sources)
         self._is_limited = shown != EVER
         self._all = sorted(sources, key=lambda source: (source.begun_ns, source.series))
         self._sources = [source for source in self._all if self._may_hold(source)] or self._all[-1:]
@@ -83,7 +82,7 @@ class Recordings:
             oldest = min(opened, key=_realtime_ns)
             offset_ns = _clock(oldest, "realtime_ns") - _clock(oldest, "monotonic_ns")
             sources = [_source(recording, oldest, offset_ns) for recording in opened]
-            return cls(sources, shown, offset_ns, stack.pop_all())
+            return cls(sources, shown, stack.pop_all())
 
     @property
     def complaints(self) -> list[str]:
@@ -188,11 +187,20 @@ class Recordings:
                               hint="record for longer than one --aggregate interval")
 
 
-def _limit(wall_ns: int | None, from_begin_ns: int | None, offset_ns: int, first_ns: int) -> int | None:
-    """On the common clock."""
+def _limit(wall_ns: int | None, from_begin_ns: int | None, sources: Sequence[_Source]) -> int | None:
+    """On the common clock.
+
+    The part that had begun by then tells: the clock on the wall may have been set since the first one, and the other
+    one stands still while the machine is suspended.
+    """
     if from_begin_ns is not None:
-        return first_ns + from_begin_ns
-    return None if wall_ns is None else wall_ns - offset_ns
+        return min(source.begun_ns for source in sources) + from_begin_ns
+    if wall_ns is None:
+        return None
+    begun = [source for source in sources if _realtime_ns(source.recording) <= wall_ns]
+    told = max(begun, key=lambda source: source.begun_ns) if begun else min(sources, key=lambda one: one.begun_ns)
+    following = [source.begun_ns for source in sources if source.begun_ns > told.begun_ns]
+    return min([told.begun_ns + wall_ns - _realtime_ns(told.recording), *following])
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -7,6 +7,7 @@ import argparse
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -59,9 +60,21 @@ def _open_missing_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--since -1h` as `--since=-1h`: argparse takes what begins with a dash for an option."""
+    joined: list[str] = []
+    for place, word in enumerate(argv):
+        follows = joined and joined[-1] in {"--since", "--until"} and "--" not in argv[:place]
+        if follows and re.match(r"-\d", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. The only place where errors are caught and printed."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = _joined(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy brings a thread for each CPU, and we never use them
     _open_missing_streams()
     try:

@@ -135,3 +135,13 @@ def test_every_report_says_if_accessed_bits_were_cleared_all_at_once(tmp_path, c
     for kind in ("regions", "heatmap", "wss", "idle"):
         main(["report", kind, str(path)])
         assert ("clear_refs" in capsys.readouterr().out) == (expected["how"] == "refs")
+
+
+def test_so_long_ago_is_written_as_for_journalctl(recording, capsys):
+    said = []
+    for words in (["--since", "-1h"], ["--since=-1h"], ["--since", "1h ago"]):
+        assert main(["report", "wss", str(recording), *words]) in {0, 1}
+        said.append(capsys.readouterr())
+    assert said[0] == said[1] == said[2]
+    with pytest.raises(SystemExit):
+        main(["report", "wss", str(recording), "--since", "--until"])
