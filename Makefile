@@ -10,6 +10,7 @@ PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
+SOAK_LENGTH ?= 1h
 # What Debian brings: BCC and libbpf (no kernel headers), the userspace headers BCC needs, a compiler for the workloads.
 PACKAGES := python3-bpfcc python3-venv libbpf1 linux-libc-dev libc6-dev gcc make
 # To boot other kernels, for `make test` and `make test-vm`.
@@ -153,6 +154,10 @@ bench-fleet: setup workloads  ## Measure what watching hundreds of processes cos
 .PHONY: bench-serve
 bench-serve: setup  ## Measure how soon a daemon with 300 processes answers, and what it costs
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.serve
+
+.PHONY: soak
+soak: setup workloads  ## A daemon through bad weather for SOAK_LENGTH (1h): no leak, no lost snapshot, or exit code 1
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.soak --length $(SOAK_LENGTH) $(BENCH_ARGS)
 
 .PHONY: lint
 lint: setup  ## ruff: lint and formatting rules
