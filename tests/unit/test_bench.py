@@ -2,12 +2,13 @@
 """What the bench and the demo compute from what they measure."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from bench import real_overhead, schemes
+from bench import real_overhead, schemes, soak
 from bench.kept import Table
 from bench.naive_reclaim import unreferenced
 from bench.paired import Change, brief, paired_change, rate_between, rates_in_parts
@@ -203,3 +204,51 @@ def test_huge_pages_are_judged_by_the_speed_that_is_kept_and_the_memory_that_is_
     assert said == ("THP always is +100.0 % faster than never; ethp keeps 90 % of that (goal: 80 %: met); of the "
                     "700 MiB more that THP always takes, ethp removes 70 % (goal: 90 %: MISSED).")
     assert schemes.huge_pages_paid(never, always | {"rss_bytes": 301 << 20}, never).endswith("worth speaking of.")
+
+
+# --- soak ----------------------------------------------------------------------------------------------------------
+
+def course(**changes):
+    """Ten minutes in good order: the disk was full from the sixth on."""
+    def sample(at_s):
+        lost = 0 if at_s < 360 else min(at_s - 360, 60)
+        return soak.Sample(at_s, (70 << 20) + min(at_s, 100) * 4096, 50 + at_s % 7, 3, lost)
+    seen = soak.Course([sample(at_s) for at_s in range(600)], full_s=(360, 420), refused=2, killed=3,
+                       told=dict.fromkeys(soak.TARGETS, 100), lost=dict.fromkeys(soak.TARGETS, 20),
+                       read=dict.fromkeys(soak.TARGETS, 80))
+    for name, value in changes.items():
+        setattr(seen, name, value)
+    return seen
+
+
+def changed(number, **changes):
+    samples = course().samples
+    return {"samples": [*samples[:number], *(replace(one, **changes) for one in samples[number:])]}
+
+
+@pytest.mark.parametrize(("changes", "broken"), [
+    ({}, []),
+    (changed(599, rss_bytes=72 << 20), ["resident memory"]),
+    (changed(450, descriptors=58), ["descriptors"]),
+    (changed(300, threads=4), ["threads"]),
+    ({"read": {"steady": 80, "churning": 79, "visiting": 80}}, ["snapshots neither"]),
+    ({"read": {"steady": 81, "churning": 79, "visiting": 80}}, ["snapshots neither"]),
+    (changed(599, lost_snapshots=61), ["told as lost once"]),
+    (changed(200, lost_snapshots=60), ["told as lost before"]),
+    ({"gap_s": 1.1}, ["longest time"]),
+    ({"killed": 0}, ["children"]),
+    ({"refused": 0}, ["changes of the configuration"]),
+    ({"bad_reports": ["no"]}, ["reports"]),
+    ({"exit_status": 1, "traceback": True}, ["exit status", "tracebacks"]),
+])
+def test_a_soak_names_each_limit_that_was_broken(changes, broken):
+    missed = [row.what for row in soak.judged(course(**changes)) if not row.is_met]
+    assert len(missed) == len(broken)
+    assert all(what.startswith(words) for what, words in zip(missed, broken, strict=True))
+
+
+def test_a_gap_is_what_no_snapshot_covers_and_the_longest_is_that_of_the_full_disk():
+    spans = [(0, 10 ** 9), (10 ** 9, 3 * 10 ** 9), (90 * 10 ** 9, 91 * 10 ** 9), (93 * 10 ** 9, 94 * 10 ** 9)]
+    assert soak.longest_gap_s(spans, was_full=True) == 2
+    assert soak.longest_gap_s(spans, was_full=False) == 87
+    assert soak.longest_gap_s(spans[:1], was_full=False) == 0

@@ -14,7 +14,7 @@ from pagepulse.capture.codec import VERSION, quantised
 from pagepulse.capture.recorder import Recorder, check_new
 from pagepulse.capture.recording import Event, Recording
 from pagepulse.capture.recordings import Recordings, TimeRange
-from pagepulse.capture.series import NEVER, Rotation, Series
+from pagepulse.capture.series import NEVER, Holding, Rotation, Series
 
-__all__ = ["NEVER", "VERSION", "Event", "Recorder", "Recording", "Recordings", "Rotation", "Series", "TimeRange",
-           "check_new", "quantised"]
+__all__ = ["NEVER", "VERSION", "Event", "Holding", "Recorder", "Recording", "Recordings", "Rotation", "Series",
+           "TimeRange", "check_new", "quantised"]

@@ -57,6 +57,32 @@ def _leave(_parts: Sequence[Path]) -> None:
     """Nobody packs."""
 
 
+class Holding:
+    """What holds until something else does: events that every new part begins with."""
+
+    def __init__(self) -> None:
+        self._events: dict[tuple[str, object], tuple[int, dict[str, Any]]] = {}
+
+    def take(self, kind: str, data: dict[str, Any], at_ns: int) -> None:
+        """Something happened then."""
+        if kind in _REMEMBERED:
+            self._events[kind, data.get(_REMEMBERED[kind] or "")] = at_ns, data
+
+    def forget(self, pid: int) -> None:
+        """This process has ended."""
+        for kind in ("watched", "clear"):
+            self._events.pop((kind, pid), None)
+
+    def tell(self, recorder: Recorder) -> None:
+        """All of it, to one who knows nothing yet.
+
+        Raises:
+            PagepulseError: It cannot be written.
+        """
+        for (kind, _), (at_ns, data) in self._events.items():
+            recorder.event(kind, data, at_ns)
+
+
 class Series:
     """A recording being written, in one part or many; as a `Recorder`.
 
@@ -68,6 +94,7 @@ class Series:
         rotation: When a part ends.
         force: As a recorder's.
         pack: Told of ended parts that are not packed yet, oldest first, whenever one ends.
+        holding: What holds already; None: nothing.
 
     Raises:
         UsageError: The file exists.
@@ -75,13 +102,18 @@ class Series:
     """
 
     def __init__(self, path: Path, header: dict[str, Any], rotation: Rotation = NEVER, *, force: bool = False,
-                 pack: Callable[[Sequence[Path]], None] = _leave) -> None:
+                 pack: Callable[[Sequence[Path]], None] = _leave, holding: Holding | None = None) -> None:
         self.path, self._header, self._rotation, self._pack = path, header, rotation, pack
         self._id, self._part = uuid.uuid4().hex, 0
         self._recorder = Recorder(path, self._own_header(0), force=force)
+        self._holding = holding or Holding()
+        try:
+            self._holding.tell(self._recorder)
+        except PagepulseError:
+            self._recorder.discard()
+            raise
         self._begun_ns = time.monotonic_ns()
         self._is_empty, self._not_before_ns = True, 0
-        self._holds: dict[tuple[str, object], tuple[int, dict[str, Any]]] = {}
         self.fault = ""
         """Why the last part could not be ended in time; empty if it was."""
         if rotation.rotates:
@@ -102,14 +134,12 @@ class Series:
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """As a recorder's."""
         at_ns = time.monotonic_ns()
-        if kind in _REMEMBERED:
-            self._holds[kind, data.get(_REMEMBERED[kind] or "")] = at_ns, data
+        self._holding.take(kind, data, at_ns)
         self._recorder.event(kind, data, at_ns)
 
     def forget(self, pid: int) -> None:
         """As a recorder's."""
-        for kind in ("watched", "clear"):
-            self._holds.pop((kind, pid), None)
+        self._holding.forget(pid)
         self._recorder.forget(pid)
 
     def close(self, summary: dict[str, Any]) -> None:
@@ -161,8 +191,7 @@ class Series:
         beside = self.path.with_name(f".{self.path.name}.next")
         following = Recorder(beside, self._own_header(self._part + 1), force=True)
         try:
-            for (kind, _), (at_ns, data) in self._holds.items():
-                following.event(kind, data, at_ns)
+            self._holding.tell(following)
         except PagepulseError:
             following.discard()
             raise

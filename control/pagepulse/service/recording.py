@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pagepulse.capture import Rotation, Series
+from pagepulse.capture import Holding, Rotation, Series
 from pagepulse.capture.parts import keep_old
 from pagepulse.errors import PagepulseError
 from pagepulse.kernel.host import boot_id
@@ -29,14 +29,16 @@ class TargetRecording:
         path: The file.
         rotation: When it is ended, and the next one begun.
         target: The target's name.
+        before: Its recording until now, which is closed: what that one knew and lost counts on.
     """
 
-    def __init__(self, path: Path, rotation: Rotation, target: str) -> None:
+    def __init__(self, path: Path, rotation: Rotation, target: str, before: TargetRecording | None = None) -> None:
         self._path, self._rotation, self._target = path, rotation, target
         self._recorder: Series | None = None
         self._packer = Packer()
         self._error, self._try_ns = "", 0
-        self._lost = 0
+        self.lost_snapshots: int = before.lost_snapshots if before is not None else 0
+        self.holding: Holding = before.holding if before is not None else Holding()
 
     def write(self, snapshot: Snapshot) -> None:
         """Append a snapshot, if that can be done."""
@@ -48,13 +50,17 @@ class TargetRecording:
                 return
         except PagepulseError as error:
             self._give_up(error)
-        self._lost += 1
+        self.lost_snapshots += 1
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
-        """Append something that happened, if that can be done."""
+        """Append something that happened, if that can be done; if not, and if it holds, with the next that can be."""
+        data = json.loads(json.dumps(data))
+        self.holding.take(kind, data, time.monotonic_ns())
+        if kind == "ended":
+            self.holding.forget(data["pid"])
         try:
             if self._recorder is not None:
-                self._recorder.event(kind, json.loads(json.dumps(data)))
+                self._recorder.event(kind, data)
                 if kind == "ended":
                     self._recorder.forget(data["pid"])
         except PagepulseError as error:
@@ -63,8 +69,8 @@ class TargetRecording:
     def status(self) -> RecordingStatus:
         """What is written, or why nothing is."""
         if self._recorder is None:
-            return RecordingStatus(str(self._path), 0, self._error, self._lost)
-        return RecordingStatus(str(self._path), self._recorder.size_bytes, self._recorder.fault, self._lost)
+            return RecordingStatus(str(self._path), 0, self._error, self.lost_snapshots)
+        return RecordingStatus(str(self._path), self._recorder.size_bytes, self._recorder.fault, self.lost_snapshots)
 
     def close(self) -> None:
         """End the recording."""
@@ -79,7 +85,7 @@ class TargetRecording:
             keep_old(self._path)
             header: dict[str, Any] = {"pid": None, "target": {"name": self._target}, "kernel": platform.release(),
                                       "boot_id": boot_id(), "options": {}, "probes": []}
-            self._recorder = Series(self._path, header, self._rotation, pack=self._packer)
+            self._recorder = Series(self._path, header, self._rotation, pack=self._packer, holding=self.holding)
             self._error = ""
         except (PagepulseError, OSError) as error:
             self._give_up(error)

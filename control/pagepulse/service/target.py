@@ -190,11 +190,11 @@ class WatchedTarget:
             self._set_recording(plan)
 
     def _set_recording(self, plan: TargetPlan) -> None:
-        if self._recording is not None:
-            self._recording.close()
-        self._recording = None
+        before, self._recording = self._recording, None
+        if before is not None:
+            before.close()
         if plan.recording is not None:
-            self._recording = TargetRecording(plan.recording, plan.rotation, plan.name)
+            self._recording = TargetRecording(plan.recording, plan.rotation, plan.name, before)
 
     def _end_fleet(self) -> None:
         """Let go of all processes; sums go on."""
@@ -208,7 +208,8 @@ class WatchedTarget:
         sums.tax_ns += round(totals.tax_ns)
         treatment.fleet.close()
         treatment.fleet.roster.close()
-        self._processes.clear()
+        for pid in list(self._processes):
+            self._happened("ended", {"pid": pid})
 
     def _bank_applier(self) -> None:
         applier = self._treatment.applier if self._treatment is not None else None

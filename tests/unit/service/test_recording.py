@@ -65,3 +65,28 @@ def test_what_an_earlier_daemon_wrote_stays(recording, tmp_path):
     write(recording, 0, 1)
     assert len(list(tmp_path.glob("a-*.data"))) == 1
     recording.close()
+
+
+def test_what_holds_is_told_to_the_next_recording_whatever_came_between(recording, tmp_path, monkeypatch):
+    recording.event("watched", {"pid": 1, "name": "gone"})
+    recording.event("watched", {"pid": 2, "name": "stays"})
+    write(recording, 0, 1)
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", refuse)
+        write(recording, 1, 1)
+        recording.event("ended", {"pid": 1})
+        recording.event("watched", {"pid": 3, "name": "came"})
+    recording._try_ns = 0
+    write(recording, 2, 1)
+    assert names(tmp_path / "a.data") == ["stays", "came"]
+    recording.close()
+    later = TargetRecording(tmp_path / "b.data", Rotation(), "web", recording)
+    write(later, 3, 1)
+    later.close()
+    assert names(tmp_path / "b.data") == ["stays", "came"]
+    assert later.status().lost_snapshots == 1
+
+
+def names(path):
+    with Recordings.open([path]) as recordings:
+        return [event.data["name"] for event in recordings.events() if event.kind == "watched"]
