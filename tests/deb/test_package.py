@@ -1,31 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The Debian package, in a clean Debian: it installs, works, and goes without a trace. `make test-deb` builds it first.
-
-Each Debian is a folder that debootstrap filled, entered by chroot in a mount namespace of its own, so that no mount
-outlives a command. The processes are this machine's, which is what a monitor of processes needs.
-"""
+"""The Debian package, in a clean Debian: it installs, works, and goes without a trace (`make test-deb`)."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from deb.debian import SUITES, Debian, clean, package_of
 from live.machine import wait_until
-from workload import ROOT, Workload
+from workload import Workload
 
-DEBS = ROOT / "build" / "deb"
-SUITES = os.environ.get("PAGEPULSE_DEB_SUITES", "bookworm trixie").split()
-RELEASES = {"bookworm": "deb12", "trixie": "deb13"}
-_ENTER = ('set -e; for place in proc sys dev; do mount --rbind "/$place" "$0/$place"; done; exec chroot "$0" "$@"')
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
-                **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}}
 _CONFIGURATION = """\
 [targets.pulses]
 exe = "pulse"
@@ -34,86 +21,19 @@ recording = "/var/lib/pagepulse/pulses.data"
 """
 
 
-class Debian:
-    """A clean Debian with nothing in it but what debootstrap puts there."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Begin a command inside."""
-        line = ["unshare", "--mount", "--propagation", "private", "bash", "-c", _ENTER, str(self.root), *command]
-        return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True, env=_ENVIRONMENT)
-
-    def run(self, *command: str, status: int = 0) -> str:
-        """Its standard output; it has to end with this status."""
-        process = self.start(*command)
-        out, err = process.communicate()
-        assert process.returncode == status, f"{command}: {process.returncode}\n{out[-3000:]}\n{err[-3000:]}"
-        assert "Traceback" not in err
-        return out
-
-    def traces(self) -> set[str]:
-        """Whatever has pagepulse in its name, but what apt keeps of its own."""
-        found = self.run("find", "/", "-xdev", "-path", "/var/log", "-prune", "-o", "-name", "*pagepulse*", "-print")
-        return set(found.split()) - {"/pagepulse.deb"}
-
-
-@pytest.fixture(name="debian", params=SUITES)
-def _debian(request) -> Iterator[tuple[str, Debian]]:
-    suite = request.param
-    root = DEBS / f"root-{suite}"
-    shutil.rmtree(root, ignore_errors=True)
-    archive = DEBS / f"{suite}.tar"
-    if not archive.exists():
-        _bootstrap(suite, archive)
-    root.mkdir(parents=True)
-    try:
-        subprocess.run(["tar", "-xf", archive, "-C", root, "--numeric-owner"], check=True)
-        shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-        yield suite, Debian(root)
-    finally:
-        shutil.rmtree(root)
-
-
-def _bootstrap(suite: str, archive: Path) -> None:
-    """Kept as an archive: from then on a clean one takes seconds."""
-    first, unfinished = DEBS / f"first-{suite}", archive.with_suffix(".part")
-    shutil.rmtree(first, ignore_errors=True)
-    try:
-        line = ["debootstrap", "--variant=minbase", "--include=ca-certificates", suite, first, _mirror()]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-2000:]
-        subprocess.run(["tar", "-cf", unfinished, "-C", first, "--numeric-owner", "."], check=True)
-        unfinished.rename(archive)
-    finally:
-        shutil.rmtree(first, ignore_errors=True)
-
-
-def _mirror() -> str:
-    """The one that this machine uses for Debian itself."""
-    sites = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE)"], check=True, capture_output=True,
-                           text=True).stdout.split()
-    return next((site for site in sites if site.endswith("debian")), "http://deb.debian.org/debian")
-
-
-def test_it_installs_works_and_goes_without_a_trace(debian):
-    suite, inside = debian
-    package, = DEBS.glob(f"pagepulse_*~{RELEASES[suite]}_amd64.deb")
-    shutil.copy(package, inside.root / "pagepulse.deb")
-    inside.run("apt-get", "update", "-qq")
-    inside.run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "/pagepulse.deb")
-    facts = inside.run("dpkg-query", "-W", "python3", "python3-bpfcc", "pagepulse")
-    print(facts)
-    it_watches(inside)
-    it_serves(inside)
-    it_explains_itself(inside)
-    inside.run("apt-get", "remove", "-qq", "-y", "pagepulse")
-    assert "/etc/pagepulse/pagepulse.toml" in inside.run("find", "/etc/pagepulse").split()
-    assert not [path for path in inside.traces() if path.startswith(("/usr", "/run"))]
-    inside.run("apt-get", "purge", "-qq", "-y", "pagepulse")
-    assert inside.traces() == set()
+@pytest.mark.parametrize("suite", SUITES)
+def test_it_installs_works_and_goes_without_a_trace(suite):
+    with clean(suite) as inside:
+        inside.run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "/pagepulse.deb")
+        print(inside.run("dpkg-query", "-W", "python3", "python3-bpfcc", "pagepulse"))
+        it_watches(inside)
+        it_serves(inside)
+        it_explains_itself(inside)
+        inside.run("apt-get", "remove", "-qq", "-y", "pagepulse")
+        assert "/etc/pagepulse/pagepulse.toml" in inside.run("find", "/etc/pagepulse").split()
+        assert not [path for path in inside.traces() if path.startswith(("/usr", "/run"))]
+        inside.run("apt-get", "purge", "-qq", "-y", "pagepulse")
+        assert inside.traces() == set()
 
 
 def it_watches(inside: Debian) -> None:
@@ -171,6 +91,6 @@ def it_explains_itself(inside: Debian) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_lintian_has_no_errors(suite):
-    package, = DEBS.glob(f"pagepulse_*~{RELEASES[suite]}_amd64.deb")
-    done = subprocess.run(["lintian", "--fail-on", "error", package], capture_output=True, text=True, check=False)
+    line = ["lintian", "--fail-on", "error", package_of(suite)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Serve:
 
     def run(self, args: argparse.Namespace) -> int:
         """Serve until SIGTERM or SIGINT."""
+        faulthandler.enable()  # should an interpreter or a library crash, the journal tells where
         end_at_interrupt()
         require(facts())
         configuration = load_configuration(args.config, ONLY_ROOT)
