@@ -112,6 +112,10 @@ bench-scheme-pass: setup  ## What a pass of a scheme over 16 GiB costs that find
 bench-regions: setup  ## What estimating, cutting and merging regions costs, up to 100 000 of them
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.region_work $(BENCH_ARGS)
 
+.PHONY: bench-probes
+bench-probes: setup workloads  ## What the fault probe costs a page fault, and reading costs a clear
+	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.probes $(BENCH_ARGS)
+
 .PHONY: bench-metrics
 bench-metrics: setup  ## What telling metrics costs: series, bytes and CPU of a scrape
 	$(Q)PYTHONPATH=tests $(PYTHON) -m bench.metrics $(BENCH_ARGS)

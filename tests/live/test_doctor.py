@@ -42,6 +42,19 @@ def test_it_says_in_words_which_probes_are_there_and_what_is_lost_without_the_ot
         assert (probe["without"] in outcome.out) or probe["available"]
 
 
+def test_its_row_of_the_kernel_matrix_says_what_was_seen(reader, probes):
+    found = pagepulse("doctor", "--json").json
+    row = found["matrix"]
+    assert row["kernel"] == found["kernel"]
+    assert row["page_tables"].startswith(f"{found['levels']} levels, ")
+    assert ("2 MiB pages" in row["page_tables"]) == (2 << 20 in found["huge_page_bytes"])
+    is_moved = reader.direct_map not in (0xFFFF_8880_0000_0000, 0xFF11_0000_0000_0000)
+    assert row["page_tables"].endswith(", KASLR" if is_moved else ", no KASLR")
+    assert row["probes"] == ", ".join(name.replace(":", " ") for name in probes.attached)
+    assert row["others"] == ", ".join(["reclaim", *found["others"]])
+    assert f"| {' | '.join(row.values())} |" in pagepulse("doctor").out
+
+
 def test_without_privileges_it_tells_what_it_can_and_ends_with_3():
     outcome = pagepulse("doctor", "--json", prefix=AS_NOBODY)
     assert outcome.status == 3
@@ -50,6 +63,7 @@ def test_without_privileges_it_tells_what_it_can_and_ends_with_3():
     assert found["missing_capabilities"] == list(NEEDED)
     assert "needs root" in found["problem"]
     assert found["direct_map"] is None
+    assert found["matrix"] is None
     assert found["budget_calibration"] is None
     in_words = pagepulse("doctor", prefix=AS_NOBODY)
     assert in_words.status == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +18,9 @@ from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.taskstats import TaskDelays
 from pagepulse.model.prices import Prices
 from pagepulse.units import format_size
+
+_DIRECT_MAP_BASE = {4: 0xFFFF_8880_0000_0000, 5: 0xFF11_0000_0000_0000}
+"""Where it is unless it was moved, by levels of the page tables (Documentation/arch/x86/x86_64/mm.rst)."""
 
 
 class Doctor:
@@ -38,12 +42,13 @@ class Doctor:
             "swap": {"total_bytes": found.swap_total_bytes, "free_bytes": found.swap_free_bytes},
             "psi": found.has_psi, "delays": not TaskDelays.hint(), "damon_running": found.damon_running,
             "direct_map": None, "probes": [], "budget_calibration": None, "compile_cpu_s": None,
+            "huge_page_bytes": list(found.huge_page_bytes), "others": list(found.others), "matrix": None,
             "usable": True, "problem": None,
         }
         status = 0
         try:
             require(found)
-            report |= _try_out()
+            report |= _try_out(found)
         except PagepulseError as error:
             status = error.exit_code
             report |= {"usable": False, "problem": str(error)}
@@ -51,12 +56,13 @@ class Doctor:
         return status
 
 
-def _try_out() -> dict[str, Any]:
+def _try_out(found: HostFacts) -> dict[str, Any]:
     with Programs() as programs:
         reader = Reader(programs)
         probes = Probes(programs)
         try:
             return {"direct_map": f"{reader.direct_map:#x}", "probes": [asdict(state) for state in probes.states],
+                    "matrix": matrix_row(found, reader.direct_map, probes.attached),
                     "budget_calibration": asdict(calibrate(reader)), "compile_cpu_s": round(programs.compile_cpu_s, 3)}
         finally:
             probes.close()
@@ -79,9 +85,27 @@ def _in_words(report: dict[str, Any], found: HostFacts) -> str:
             lines.append(f"              without it {probe['without']}")
     if report["budget_calibration"]:
         lines.append(_prices(Prices(**report["budget_calibration"])))
+    if report["matrix"]:
+        lines.append(f"matrix        | {' | '.join(report['matrix'].values())} |")
     verdict = "pagepulse works here" if report["usable"] else f"not usable: {report['problem']}"
     lines.append(f"verdict       {verdict}")
     return "\n".join(lines)
+
+
+def matrix_row(found: HostFacts, direct_map: int, attached: Sequence[str]) -> dict[str, str]:
+    """This kernel's row of the matrix in the README: what was seen and attached here, not what should be.
+
+    Args:
+        found: What the kernel offers.
+        direct_map: Where its direct map was found.
+        attached: Names of the probes that attached.
+    """
+    is_moved = direct_map != _DIRECT_MAP_BASE[found.page_table_levels]
+    tables = [f"{found.page_table_levels} levels", *(f"{format_size(size)} pages" for size in found.huge_page_bytes),
+              "KASLR" if is_moved else "no KASLR"]
+    return {"kernel": found.kernel, "page_tables": ", ".join(tables),
+            "probes": ", ".join(name.replace(":", " ", 1) for name in attached) or "none",
+            "others": ", ".join(("reclaim", *found.others))}
 
 
 def _swap(found: HostFacts) -> str:

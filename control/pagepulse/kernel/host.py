@@ -40,6 +40,10 @@ class HostFacts:
     """The bracketed word of /sys/kernel/mm/transparent_hugepage/enabled."""
     damon_running: int | None
     """Kernel threads of the kernel's own DAMON, which clears accessed bits too."""
+    huge_page_bytes: tuple[int, ...]
+    """Sizes of pages beyond 4 KiB that this kernel maps, by THP or hugetlb; sorted."""
+    others: tuple[str, ...]
+    """What this kernel has, beside reclaim, that clears accessed bits behind a monitor's back."""
 
 
 def boot_id() -> str:
@@ -63,7 +67,8 @@ def facts(root: Path = Path("/")) -> HostFacts:
         swap_total_bytes=sizes.get("SwapTotal", 0), swap_free_bytes=sizes.get("SwapFree", 0),
         has_psi=_text(root / "proc/pressure/memory") is not None,
         thp=_bracketed(_text(root / "sys/kernel/mm/transparent_hugepage/enabled")),
-        damon_running=_damon_threads(root / "sys/kernel/mm/damon/admin/kdamonds"))
+        damon_running=_damon_threads(root / "sys/kernel/mm/damon/admin/kdamonds"),
+        huge_page_bytes=_huge_page_bytes(root / "sys/kernel/mm"), others=_others(root))
 
 
 def require(found: HostFacts) -> None:
@@ -124,3 +129,20 @@ def _damon_threads(kdamonds: Path) -> int | None:
         return None
     states = [_text(state) for state in kdamonds.glob("*/state")]
     return None if None in states else sum(str(state).strip() == "on" for state in states)
+
+
+def _huge_page_bytes(mm: Path) -> tuple[int, ...]:
+    sizes = {int(path.name.removeprefix("hugepages-").removesuffix("kB")) * 1024
+             for path in (mm / "hugepages").glob("hugepages-*kB")}
+    pmd = _text(mm / "transparent_hugepage/hpage_pmd_size")
+    return tuple(sorted(sizes | ({int(pmd)} if pmd else set())))
+
+
+def _others(root: Path) -> tuple[str, ...]:
+    found = ["clear_refs"] if (root / "proc/self/clear_refs").exists() else []
+    generations = _text(root / "sys/kernel/mm/lru_gen/enabled")  # a mask; bit 0 is the whole of it
+    if generations is not None:
+        found.append("MGLRU" if int(generations, 16) & 1 else "MGLRU (off)")
+    found += [name for name, place in (("DAMON", "damon/admin"), ("idle page tracking", "page_idle/bitmap"))
+              if (root / "sys/kernel/mm" / place).exists()]
+    return tuple(found)

@@ -37,6 +37,25 @@ def test_everything_that_is_there_is_found(root):
     require(found)
 
 
+def test_sizes_of_pages_and_others_who_clear_accessed_bits_are_found(root):
+    def write(name: str, text: str) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+    assert (facts(root).huge_page_bytes, facts(root).others) == ((), ("DAMON",))
+    write("sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "2097152\n")
+    assert facts(root).huge_page_bytes == (2 << 20,)
+    for size_kb in (1048576, 2048):
+        write(f"sys/kernel/mm/hugepages/hugepages-{size_kb}kB/nr_hugepages", "0\n")
+    write("proc/self/clear_refs", "")
+    write("sys/kernel/mm/page_idle/bitmap", "")
+    write("sys/kernel/mm/lru_gen/enabled", "0x0000\n")
+    assert facts(root).huge_page_bytes == (2 << 20, 1 << 30)
+    assert facts(root).others == ("clear_refs", "MGLRU (off)", "DAMON", "idle page tracking")
+    write("sys/kernel/mm/lru_gen/enabled", "0x0007\n")
+    assert "MGLRU" in facts(root).others
+
+
 def test_what_cannot_be_told_is_none_and_not_no(root):
     (root / "sys/kernel/security/lockdown").unlink()
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What this kernel offers: one row of the README's table, recorded; and that nothing of it is missing on Debian's."""
 
-from pathlib import Path
-
 import pytest
 
+from pagepulse.cli.doctor import matrix_row
 from pagepulse.kernel.host import facts
 from pagepulse.kernel.probes import CLEARING_FUNCTIONS
 
@@ -25,10 +24,13 @@ def test_page_tables_have_five_levels_and_the_direct_map_is_found_where_kaslr_pu
     assert reader.direct_map % (1 << 30) == 0
 
 
-def test_what_the_kernel_has_of_its_own_is_recorded(record_testsuite_property):
-    found = [name for name, path in {"DAMON": "/sys/kernel/mm/damon", "MGLRU": "/sys/kernel/mm/lru_gen",
-                                     "idle page tracking": "/sys/kernel/mm/page_idle", "PSI": "/proc/pressure"}.items()
-             if Path(path).exists()]
-    record_testsuite_property("has", ", ".join(found))
-    assert "MGLRU" in found
-    assert "PSI" in found
+def test_the_row_that_doctor_prints_of_this_kernel(reader, probes, record_testsuite_property):
+    """A kernel with idle page tracking would have another way to clear shared memory: Debian has none."""
+    row = matrix_row(facts(), reader.direct_map, probes.attached)
+    record_testsuite_property("row of the matrix", f"| {' | '.join(row.values())} |")
+    others = row["others"].split(", ")
+    assert {"reclaim", "clear_refs"} <= set(others)
+    assert {"MGLRU", "MGLRU (off)"} & set(others)
+    assert "idle page tracking" not in others
+    assert "2 MiB pages" in row["page_tables"]
+    assert facts().has_psi
