@@ -89,8 +89,22 @@ def test_it_tells_of_each_process_and_of_all_together(serving, pulses):
     small, large = (next(one for one in target["processes"] if one["pid"] == pulse.pid) for pulse in pulses)
     assert small["name"] == large["name"] == "pulse"
     assert 16 * MIB < small["rss_bytes"] < 24 * MIB < 32 * MIB < large["rss_bytes"]
-    assert target["rss_bytes"] == sum(one["rss_bytes"] for one in target["processes"])
+    assert 48 * MIB < target["rss_bytes"] <= sum(one["rss_bytes"] for one in target["processes"])
     assert status["cpu_percent"] > 0
+
+
+def test_what_several_map_of_one_file_counts_once_in_their_sum(tmp_path):
+    area = f"a:24MiB:shared:file={tmp_path / 'mapped'}"
+    with (Workload("touch", "--area", area) as one, Workload("touch", "--area", area) as other,
+          control_group("mapped", one, other) as group,
+          Daemon(tmp_path, f'[targets.mapped]\ncgroup = "{group}"\nbudget = "5%"\n') as daemon):
+        daemon.start()
+        assert daemon.tells("mapped", are_watched(one.pid, other.pid)), daemon.log
+        told = daemon.target("mapped")
+        each = [process["rss_bytes"] for process in told["processes"]]
+        assert min(each) >= 24 * MIB
+        assert told["rss_bytes"] <= sum(each) - 23 * MIB
+        assert daemon.end() == 0
 
 
 def test_status_top_and_snapshot_are_for_people_and_for_programs(serving, pulses):

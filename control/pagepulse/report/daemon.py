@@ -74,6 +74,8 @@ def _scheme_text(scheme: Answer) -> Iterator[str]:
     refused = f", {scheme['refused_calls']} refused" if scheme["refused_calls"] else ""
     yield (f"  {scheme['name']}: {scheme['action']} tried on {format_size(scheme['tried_bytes'])}, done on "
            f"{format_size(scheme['applied_bytes'])} ({scheme['calls']} calls{refused})")
+    if scheme["saved_bytes"]:
+        yield f"    left {format_size(scheme['saved_bytes'])} of the same regions, page by page: they are in use"
     if scheme["waits_for"]:
         yield f"    waits: {plain(scheme['waits_for'])}"
     for guard in scheme["guards"]:

@@ -42,6 +42,10 @@ class Summed(NamedTuple):
     idle_bytes: tuple[int, ...]
 
 
+NOTHING = Summed(0, 0, 0, 0, (0,) * len(IDLE_EDGES_NS))
+"""Of no process."""
+
+
 @dataclass(slots=True)
 class _Seen:
     """What a process was last seen to have."""

@@ -15,6 +15,7 @@ from pagepulse.model.snapshot import IDLE_EDGES_NS, Snapshot
 from pagepulse.model.system import Delays, Evictions, Pressure
 from pagepulse.policy.guards import Verdict
 from pagepulse.policy.result import SchemeResult
+from pagepulse.report.together import NOTHING, Summed
 
 TargetState = Literal["watching", "waiting", "paused", "failed"]
 """Of a target: at work; nobody to watch yet, or its control group is away; told to rest; it cannot be watched."""
@@ -102,6 +103,8 @@ class SchemeStatus:
     waits_for: str
     """Why it does nothing now; "" if it may act."""
     guards: tuple[GuardStatus, ...] = ()
+    saved_bytes: int = 0
+    """Of idle regions it was meant for: seen to be in use, page by page, and left alone."""
 
     def as_json(self) -> dict[str, Any]:
         """Keys with units."""
@@ -109,7 +112,7 @@ class SchemeStatus:
             "name": self.name, "action": self.action, "tried_bytes": self.tried_bytes,
             "applied_bytes": self.applied_bytes, "calls": self.calls, "refused_calls": self.refused_calls,
             "not_applied_bytes": dict(self.not_applied_bytes), "waits_for": self.waits_for,
-            "guards": [asdict(guard) for guard in self.guards]}
+            "saved_bytes": self.saved_bytes, "guards": [asdict(guard) for guard in self.guards]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +156,18 @@ class TargetStatus:
     pressure: Pressure | None = None
     """Of its control group, if it is one, and the kernel measures it."""
     recording: RecordingStatus | None = None
+    together: Summed = NOTHING
+    """Of all its processes; what several of them map of one file counts once."""
 
     @property
     def rss_bytes(self) -> int:
-        """Of all its processes. What several of them map counts for each."""
-        return sum(process.rss_bytes for process in self.processes)
+        """Of all its processes; what several of them map of one file counts once."""
+        return self.together.rss_bytes
 
     @property
     def working_set_bytes(self) -> int:
-        """Of all its processes."""
-        return sum(process.working_set_bytes for process in self.processes)
+        """As `rss_bytes`."""
+        return self.together.wss_bytes
 
     @property
     def swap_bytes(self) -> int:
@@ -171,22 +176,18 @@ class TargetStatus:
 
     @property
     def unknown_bytes(self) -> int:
-        """Of all its processes."""
-        return sum(process.unknown_bytes for process in self.processes)
+        """As `rss_bytes`."""
+        return self.together.unknown_bytes
 
     @property
     def unclearable_bytes(self) -> int:
-        """Of all its processes."""
-        return sum(process.unclearable_bytes for process in self.processes)
+        """As `rss_bytes`."""
+        return self.together.unclearable_bytes
 
     @property
     def idle(self) -> tuple[IdleBracket, ...]:
-        """Of all its processes, by the same brackets; zeroes where there is none."""
-        sums = [0] * len(IDLE_EDGES_NS)
-        for process in self.processes:
-            for number, bracket in enumerate(process.idle):
-                sums[number] += bracket.size_bytes
-        return idle_brackets(sums)
+        """As `rss_bytes`, by the same brackets as a process; zeroes where there is none."""
+        return idle_brackets(self.together.idle_bytes)
 
     def cpu_share(self, now_ns: int) -> float:
         """Of one CPU, since `since_ns`."""
@@ -322,6 +323,7 @@ def scheme_status(result: SchemeResult, verdicts: Sequence[Verdict], waits_for: 
     return SchemeStatus(
         name=result.name, action=result.action, tried_bytes=result.tried_bytes, applied_bytes=result.applied_bytes,
         calls=result.calls, refused_calls=result.errors, not_applied_bytes=result.reasons, waits_for=waits_for,
+        saved_bytes=result.saved_bytes,
         guards=tuple(GuardStatus(v.guard, v.stance, v.limit_bytes, v.reason) for v in verdicts))
 
 

@@ -16,6 +16,7 @@ from pagepulse.kernel.taskstats import TaskDelays
 from pagepulse.kernel.usage import OwnTime
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.model.system import Evictions, Pressure
+from pagepulse.report.together import Together
 from pagepulse.service.config import TargetPlan, in_words
 from pagepulse.service.notify import Priority, log
 from pagepulse.service.recording import TargetRecording
@@ -74,7 +75,7 @@ class WatchedTarget:
         self._treatment: Treatment | None = None
         self._recording: TargetRecording | None = None
         self._processes: dict[int, _Process] = {}
-        self._sums = _Sums()
+        self._sums, self._together = _Sums(), Together()
         self._pressure: Pressure | None = None
         self._why, self._try_ns = "", 0
         self._set_recording(plan)
@@ -147,6 +148,7 @@ class WatchedTarget:
             facts, lost_samples=facts.lost_samples + snapshot.dropped, cpu_ns=facts.cpu_ns + snapshot.cost.cpu_ns,
             tax_ns=facts.tax_ns + snapshot.cost.tax_ns, evictions=self._evictions_of(snapshot.pid))
         process.status = process_status(process.facts, snapshot)
+        self._together.add(snapshot)
         if self._recording is not None:
             self._recording.write(snapshot)
 
@@ -168,6 +170,7 @@ class WatchedTarget:
             self._processes[pid] = _Process(ProcessFacts(str(data["name"]), "", time.monotonic_ns()))
         elif kind == "ended" and isinstance(pid, int):
             self._processes.pop(pid, None)
+            self._together.ended(pid)
         elif kind == "pressure" and self._treatment is not None and self._treatment.fleet.roster.cgroup is not None:
             self._pressure = self._treatment.fleet.roster.cgroup.pressure()
         elif kind == "refused":
@@ -247,7 +250,7 @@ class WatchedTarget:
             processes=self._process_statuses(), dry_run=self.plan.dry_run, schemes=_scheme_statuses(applier),
             waiting_processes=_waiting(treatment.fleet) if treatment is not None else 0,
             refused=dict(treatment.fleet.refused) if treatment is not None else {}, pressure=self._pressure,
-            recording=None if self._recording is None else self._recording.status())
+            recording=None if self._recording is None else self._recording.status(), together=self._together.sizes)
 
     def _state(self) -> tuple[TargetState, str]:
         if self.paused:

@@ -9,6 +9,7 @@ from pagepulse.model.snapshot import IDLE_EDGES_NS
 from pagepulse.model.system import Evictions
 from pagepulse.policy.guards import Verdict
 from pagepulse.policy.result import SchemeResult
+from pagepulse.report.together import Summed
 from pagepulse.service.status import (
     ProcessFacts,
     ReloadStatus,
@@ -31,7 +32,14 @@ def target(*processes, **changes):
     facts = {"name": "redis", "selection": "cgroup redis", "state": "watching", "why": "", "budget_share": 0.01,
              "cpu_ns": SECOND, "tax_ns": SECOND // 10, "since_ns": 0, "snapshots": 3, "lost_samples": 0,
              "evictions": Evictions(5 * MIB, MIB)}
-    return TargetStatus(**(facts | changes), processes=processes)
+    return TargetStatus(**({"together": together(processes)} | facts | changes), processes=processes)
+
+
+def together(processes):
+    """Of processes that share nothing."""
+    idle = [sum(one.idle[place].size_bytes for one in processes) for place in range(len(IDLE_EDGES_NS))]
+    names = ("rss_bytes", "working_set_bytes", "unknown_bytes", "unclearable_bytes")
+    return Summed(*(sum(getattr(one, name) for one in processes) for name in names), tuple(idle))
 
 
 def status(*targets):
