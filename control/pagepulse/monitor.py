@@ -110,6 +110,7 @@ class Monitor:
         self._swept, self._sweep_ns = Work(), 0
         self._cpu_ns = cpu_ns()
         self._lost = probes.lost
+        self._major_before = process.stat().major_faults
         self._asleep, self._target_cpu_ns = 0, -1
         self.waits = WaitWatch(process.pid, delays)
         self._shared: tuple[SharedRange, ...] = ()
@@ -313,7 +314,14 @@ class Monitor:
 
     def summary(self) -> dict[str, Any]:
         """What the whole run came to."""
-        return self.totals.summary()
+        return self.totals.summary() | {"major_faults": self._major_faults()}
+
+    def _major_faults(self) -> int | None:
+        """Faults of the target that waited for a disk or swap, by the kernel's own count; None if it is gone."""
+        try:
+            return self.process.stat().major_faults - self._major_before
+        except TargetGone:
+            return None
 
     def leave_out(self, spent_ns: int) -> None:
         """CPU time that was no monitoring (an action) does not count against the budget."""

@@ -16,7 +16,7 @@ from live.recorder import Recorder, is_in_kernel, pagepulse, snapshots
 from pagepulse.capture import Recording, Recordings
 from pagepulse.capture.parts import ended_parts
 from pagepulse.model.snapshot import Snapshot
-from workload import PROGRAMS, Workload, status_bytes
+from workload import PROGRAMS, Workload, major_faults, status_bytes
 
 pytestmark = pytest.mark.live
 
@@ -55,6 +55,25 @@ def test_the_summary_says_what_was_done_and_what_it_cost(output):
     assert all(name.startswith(("kprobe:", "raw_tracepoint:")) for name in summary["probes"])
     with Recording.open(output) as recording:
         assert recording.summary == summary
+
+
+def test_major_faults_are_told_as_the_kernel_counts_them(output, tmp_path):
+    """Pages of a file that is no longer in memory: each part that is read has to come from the disk."""
+    with (tmp_path / "file").open("wb") as file:
+        file.write(b"x" * 8 * MIB)
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with Workload("touch", "--area", f"a:{8 * MIB}:lazy:file={tmp_path / 'file'}") as touch, \
+            Recorder("--pid", str(touch.pid), "--json", output=output) as recorder:
+        recorder.wait_for_snapshots()
+        before = major_faults(touch.pid)
+        touch.command("read a 0 4 512")
+        caused = major_faults(touch.pid) - before
+        recorder.send(signal.SIGINT)
+        summary = json.loads(recorder.end().out)
+    assert caused > 0
+    assert caused <= summary["major_faults"] <= caused + before
 
 
 @pytest.mark.parametrize("share", ["10%", "50%"])

@@ -121,6 +121,9 @@ def _in_words(summary: dict[str, Any], recorder: Series) -> str:
     together = "" if clearing["how"] == "cold" else (
         f"{clearing['clears']} clears by clear_refs held the target's mmap lock for "
         f"{clearing['longest_clear_us'] / 1000:.1f} ms at most\n")
+    if summary.get("major_faults") is not None:
+        counted = f"{summary['faults']} page faults and " if any("fault" in name for name in summary["probes"]) else ""
+        together += f"{counted}{summary['major_faults']} major faults (waits for a disk or swap) of the target\n"
     of = f" of {summary['processes']} processes" if "processes" in summary else ""
     if summary.get("not_known_yet"):
         left = not_known_yet(summary["not_known_yet"], summary["not_known_yet_bytes"])
