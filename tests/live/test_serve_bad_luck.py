@@ -10,11 +10,12 @@ import pytest
 from demo.swap import temporary_swap
 from live.daemon import Daemon
 from live.machine import wait_until
+from live.recorder import pagepulse
 from live.test_serve import MIB, are_watched, control_group, schemes
 from pagepulse.capture import Recordings
 from pagepulse.capture.parts import ended_parts
 from pagepulse.service.client import ask
-from workload import Workload
+from workload import PROGRAMS, Workload
 
 pytestmark = pytest.mark.live
 
@@ -121,3 +122,19 @@ def test_a_clock_that_jumps_changes_nothing_that_is_seen_done_or_kept(tmp_path):
         ends = [one.end_ns for one in recordings.snapshots()]
     assert len(ends) == after["snapshots"]
     assert ends[-1] - ends[0] < 300e9
+
+
+def test_on_a_machine_that_was_suspended_for_days_nothing_is_older_than_it_was_watched(tmp_path):
+    """A time namespace whose CLOCK_BOOTTIME is 100 hours ahead of CLOCK_MONOTONIC, as after so long a suspend."""
+    suspended = ("unshare", "--time", "--fork", "--kill-child", "--boottime", "360000")
+    output = tmp_path / "r.data"
+    command = ("sh", "-c", f"{PROGRAMS}/pulse --size 16MiB > /dev/null & wait")
+    outcome = pagepulse("record", "--children", "--duration", "4s", "-o", output, "--", *command, prefix=suspended)
+    assert outcome.status == 0, outcome.err
+    with Recordings.open([output]) as recordings:
+        seen = list(recordings.snapshots())
+        names = {event.data["name"] for event in recordings.events() if event.kind == "watched"}
+    assert "pulse" in names  # its fork was heard of, and it was old enough to be watched
+    assert len(seen) >= 2
+    begun_ns = min(one.start_ns for one in seen)
+    assert all((one.regions["since_ns"][one.regions["since_ns"] > 0] >= begun_ns - 10e9).all() for one in seen)
