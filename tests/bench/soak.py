@@ -44,6 +44,8 @@ WARM_UP_S, ROUND_S = 300, 120
 """The first five minutes are for growing; all kinds of weather but the full disk come once in a round."""
 FULL_S, BACK_S = 60, 65
 """So long is the disk full; so much later at the latest the daemon records again."""
+_STARVED_S = 3
+"""So long can other programs keep a daemon from a processor; what a lost snapshot leaves is counted, however short."""
 _EVERY_S = {"reload": 15, "visit": 30, "anger": 60, "read": 60}
 _DISK_BYTES_PER_HOUR = 512 * MIB
 
@@ -110,9 +112,10 @@ def soak(length_s: float) -> Course:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         disk = stack.enter_context(small_disk(place / "disk", 64 * MIB + int(_DISK_BYTES_PER_HOUR * length_s / 3600)))
         steady, busy = stack.enter_context(group("steady")), stack.enter_context(group("churn"))
-        for size in ("16MiB", "32MiB"):
+        other = stack.enter_context(group("other"))
+        for size, where in (("16MiB", steady), ("32MiB", steady), ("8MiB", other)):
             pulse = stack.enter_context(Workload("pulse", "--size", size))
-            (steady / "cgroup.procs").write_text(str(pulse.pid))
+            (where / "cgroup.procs").write_text(str(pulse.pid))
         visitor = Visitor()
         stack.callback(visitor.close)
         places = dict(zip(TARGETS, (steady, busy, visitor.place), strict=True))
@@ -122,7 +125,7 @@ def soak(length_s: float) -> Course:
         daemon.start()
         course = Course()
         with churn(busy):
-            _through_the_weather(course, daemon, visitor, disk, length_s)
+            _through_the_weather(course, Reloads(daemon, other), visitor, disk, length_s)
         _to_the_end(course, daemon, disk)
     return course
 
@@ -154,8 +157,8 @@ def _lose_the_compiler(daemon: Daemon) -> None:
     assert "Traceback" not in said, said
 
 
-def _through_the_weather(course: Course, daemon: Daemon, visitor: Visitor, disk: Path, length_s: float) -> None:
-    reloads, full = Reloads(daemon), FullDisk(disk)
+def _through_the_weather(course: Course, reloads: Reloads, visitor: Visitor, disk: Path, length_s: float) -> None:
+    daemon, full = reloads.daemon, FullDisk(disk)
     begun_s = time.monotonic()
     due_s = dict.fromkeys(_EVERY_S, 0.0)
     full_s = course.full_s = length_s * 0.6, length_s * 0.6 + FULL_S
@@ -271,7 +274,8 @@ def judged(course: Course) -> list[Row]:
         row_at_most("told as lost before the disk was full", before, 0, ""),
         row_at_most("told as lost once it had space again for a minute", later[-1] - later[0], 0, ""),
         _row_that_happened("told as lost while it was full", sum(course.lost.values())),
-        row_at_most("longest time of a process that stays that no snapshot covers, otherwise", course.gap_s, 1, "s"),
+        row_at_most("longest time of a process that stays that no snapshot covers, otherwise", course.gap_s,
+                    _STARVED_S, "s"),
         _row_that_happened("children of ours that were killed", course.killed),
         _row_that_happened("changes of the configuration that were refused, and said so", course.refused),
         row_at_most("reports of the growing recording that failed", len(course.bad_reports), 0, ""),
@@ -286,14 +290,15 @@ def _row_that_happened(what: str, times: int) -> Row:
 
 
 def _words(course: Course, length_s: float, others: float) -> str:
-    rss = np.array([(one.at_s, one.rss_bytes) for one in course.samples if one.at_s >= WARM_UP_S])
-    slope = np.polyfit(rss[:, 0] / 3600, rss[:, 1] / MIB, 1)[0]
+    rss = np.array([(one.at_s / 3600, one.rss_bytes / MIB) for one in course.samples if one.at_s >= WARM_UP_S])
+    slope = np.polyfit(rss[:, 0], rss[:, 1], 1)[0]
+    most_at_s, most = rss[rss[:, 1].argmax()] * (3600, 1)
     return (f"`make soak`, {format_time_ns(round(length_s * 1e9))}: {course.processes} processes were recorded, "
             f"{course.reloads} times the configuration changed or was to be read again, {course.visits} times a "
             f"control group came or went, {course.reports} reports were made of the growing recording. The daemon took "
-            f"{course.cpu_percent:.2f} % of a CPU and {rss[-1, 1] / MIB:.1f} MiB, by least squares {slope:+.2f} MiB an "
-            f"hour after the first five minutes (lowest {rss[:, 1].min() / MIB:.1f}, highest "
-            f"{rss[:, 1].max() / MIB:.1f}). Other programs, the weather included, used {others:.0%} of the machine.")
+            f"{course.cpu_percent:.2f} % of a CPU and {rss[-1, 1]:.1f} MiB, by least squares {slope:+.2f} MiB an "
+            f"hour after the first five minutes (lowest {rss[:, 1].min():.1f}, highest {most:.1f} in minute "
+            f"{most_at_s / 60:.0f}). Other programs, the weather included, used {others:.0%} of the machine.")
 
 
 if __name__ == "__main__":

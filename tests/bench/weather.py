@@ -87,10 +87,15 @@ class Visitor:
 
 
 class Reloads:
-    """Changes of a configuration, one after the other and again from the first; every fourth one is refused."""
+    """Changes of a configuration, one after the other and again from the first; every fourth one is refused.
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    Args:
+        daemon: Whose.
+        other: The control group of a target that comes and goes: programs of our own alone.
+    """
+
+    def __init__(self, daemon: Daemon, other: Path) -> None:
+        self.daemon, self._other = daemon, other
         self._extra = daemon.directory / "conf.d" / "extra.toml"
         self.done = self.refused = 0
         self._next = cycle((self._another_target, self._other_scheme, self._hang_up, self._bad_file,
@@ -102,19 +107,19 @@ class Reloads:
         next(self._next)()
 
     def _another_target(self) -> None:
-        self._daemon.write("conf.d/extra.toml", f'[targets.extra]\nexe = "{PROGRAMS}/pulse"\nmin_rss = "1MiB"\n')
+        self.daemon.write("conf.d/extra.toml", f'[targets.extra]\ncgroup = "{self._other}"\nmin_rss = "1MiB"\n')
 
     def _no_other_target(self) -> None:
         self._extra.unlink()
 
     def _other_scheme(self) -> None:
-        self._daemon.write("cold.json", scheme("30 s"))
+        self.daemon.write("cold.json", scheme("30 s"))
 
     def _first_scheme(self) -> None:
-        self._daemon.write("cold.json", scheme("10 s"))
+        self.daemon.write("cold.json", scheme("10 s"))
 
     def _hang_up(self) -> None:
-        os.kill(self._daemon.pid, signal.SIGHUP)
+        os.kill(self.daemon.pid, signal.SIGHUP)
 
     def _bad_file(self) -> None:
         self._refused("[targets.steady]\nbudgett = 1\n")
@@ -123,9 +128,9 @@ class Reloads:
         self._refused('[targets.steady]\nexe = "pu')
 
     def _refused(self, text: str) -> None:
-        bad = self._daemon.write("conf.d/bad.toml", text)
-        os.kill(self._daemon.pid, signal.SIGHUP)
-        self.refused += self._daemon.sees(lambda status: bool(status["reload"]["error"]))
+        bad = self.daemon.write("conf.d/bad.toml", text)
+        os.kill(self.daemon.pid, signal.SIGHUP)
+        self.refused += self.daemon.sees(lambda status: bool(status["reload"]["error"]))
         bad.unlink()
 
 

@@ -235,7 +235,7 @@ def changed(number, **changes):
     ({"read": {"steady": 81, "churning": 79, "visiting": 80}}, ["snapshots neither"]),
     (changed(599, lost_snapshots=61), ["told as lost once"]),
     (changed(200, lost_snapshots=60), ["told as lost before"]),
-    ({"gap_s": 1.1}, ["longest time"]),
+    ({"gap_s": 3.1}, ["longest time"]),
     ({"killed": 0}, ["children"]),
     ({"refused": 0}, ["changes of the configuration"]),
     ({"bad_reports": ["no"]}, ["reports"]),
