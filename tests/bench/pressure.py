@@ -48,6 +48,9 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
     remarks = [f"{one['kernel']}: {found.mean + 1:.3f} times the major faults for each operation (95 % confidence: "
                f"{found.low + 1:.3f} to {found.high + 1:.3f}; goal: at most {GOAL}: {_judged(found)})."
                for one in measurements for found in [change(one, WITH, "faults", "rate")]]
+    remarks.append("Likely why without MGLRU: MADV_COLD moves what it clears to the inactive list: a sweep takes "
+                   "from the kernel what it knew of often and seldom. Clearing by clear_refs instead was tried, and is "
+                   "worse on both: it clears all of the process, again and again.")
     rows = [_row(one, how) for one in measurements for how in (WITH, BY_REFS)]
     return kept.Table("Under memory pressure", about, COLUMNS, rows, remarks)
 
