@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
 
 import pytest
 
-from demo.swap import temporary_swap
 from live.conftest import _probes, _programs, _reader  # noqa: F401 - fixtures are found by import
 
 
-@pytest.fixture(name="swap", scope="module")
-def _swap() -> Iterator[None]:
-    """Compressed swap in memory, gone afterwards: the live tests that follow have cases without swap."""
-    with temporary_swap(1 << 30) as swap:
-        assert swap.device is not None, swap.why
-        yield
+@pytest.fixture(name="swap", scope="session")
+def _swap() -> None:
+    """Compressed swap in memory. The machine ends with the tests: nothing is undone."""
+    subprocess.run(["modprobe", "zram"], check=True)
+    subprocess.run(["sh", "-c", "echo 1G > /sys/block/zram0/disksize && mkswap /dev/zram0 && swapon /dev/zram0"],
+                   check=True, stdout=subprocess.DEVNULL)
