@@ -70,6 +70,20 @@ def test_the_status_of_a_command_comes_out():
     assert machine.run(image_of(KERNELS[0]), "exit 7", OUTPUT / "status", timeout_s=180).status == 7
 
 
+def test_a_kernel_that_panics_while_it_boots_is_booted_again_and_nothing_else_is(tmp_path, monkeypatch):
+    boots = []
+
+    def boot(_image, _script, results, _timeout_s):
+        boots.append(len(boots))
+        if len(boots) == 2:
+            (results / "begun").touch()
+        return "Kernel panic - not syncing"
+    monkeypatch.setattr(machine, "_boot", boot)
+    with pytest.raises(machine.MachineFailed, match="ended before the command did"):
+        machine.run(Image("6.0", tmp_path), "true", tmp_path / "results", timeout_s=1)
+    assert len(boots) == 2
+
+
 @pytest.mark.vm
 def test_a_machine_that_hangs_is_ended_and_its_console_shown():
     with pytest.raises(machine.MachineFailed, match=r"(?s)hung: no end after 10 s\n.*\[ +\d+\.\d+\] "):
