@@ -492,11 +492,9 @@ def test_the_live_view_says_what_schemes_do(schemes):
 @pytest.mark.parametrize(("options", "words"), [
     (["--live", "--json"], "contradict"), (["--live", "--dry-run"], "contradict"),
     (["--record", __file__], "exists"), (["--record", "/no/such/place"], "cannot create"),
-    (["--live", "--system"], "--live is for one process"),
 ])
 def test_what_cannot_be_shown_or_recorded_is_refused_first(schemes, options, words):
-    target = [] if "--system" in options else ["--pid", str(os.getpid())]
-    outcome = pagepulse("run", "--schemes", schemes(), *options, *target)
+    outcome = pagepulse("run", "--schemes", schemes(), *options, "--pid", str(os.getpid()))
     assert outcome.status in {1, 2}
     assert words in outcome.err
 
