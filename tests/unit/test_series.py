@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import BASE, MIB, SECOND, region, snapshot, touched_region
-from pagepulse.capture import Recorder, Recording, Recordings, Rotation, Series, TimeRange
+from pagepulse.capture import Recorder, Recording, Recordings, Rotation, Series, TimeRange, When
 from pagepulse.capture.codec import Undecodable
 from pagepulse.capture.packed import pack
 from pagepulse.capture.parts import ended_parts, ended_path, keep_old
 from pagepulse.capture.recordings import EVER
-from pagepulse.cli.times import When, parse_when, when
+from pagepulse.cli.times import parse_when, when
 from pagepulse.errors import PagepulseError, RefusedFile, UsageError
 
 EACH = Rotation(size_bytes=1)
@@ -118,7 +118,6 @@ def test_what_holds_is_told_again_at_the_beginning_of_each_part(tmp_path):
         for one in many(2):
             kept.write(one)
         kept.event("ended", {"pid": 2})
-        kept.forget(2)
         kept.write(many(3)[-1])
         kept.close({})
     told = []
@@ -211,14 +210,14 @@ def test_of_a_recording_what_ends_between_two_times_and_nothing_else(pids, apart
         with Recordings.open([Path(folder)]) as recordings:
             origin_ns = recordings._sources[0].begun_ns
         since_ns, until_ns = (written[-1].end_ns * share // 1000 for share in (since, until))
-        shown = TimeRange(since_begin_ns=since_ns - origin_ns, until_begin_ns=until_ns - origin_ns)
+        shown = TimeRange(When(from_begin_ns=since_ns - origin_ns), When(from_begin_ns=until_ns - origin_ns))
         expected = [one for one in written if since_ns <= one.end_ns <= until_ns]
         assert spans_in([Path(folder)], shown) == spans(expected)
 
 
 def test_nothing_between_two_times_is_said(tmp_path):
     parts = write(tmp_path / "a.data", many(2))
-    with (Recordings.open(parts, TimeRange(until_ns=1)) as recordings,
+    with (Recordings.open(parts, TimeRange(until=When(1))) as recordings,
           pytest.raises(PagepulseError, match="no snapshot lies between")):
         recordings.require_snapshots()
 
@@ -241,7 +240,7 @@ def test_the_time_of_day_is_that_of_the_part_that_was_written_then(tmp_path, mon
         monkeypatch.setattr("time.time_ns", lambda wall_s=wall_s: wall_s * SECOND)
         write(tmp_path / f"{name}.data", many(20)[first:first + 10], Rotation())
     for since_s, left in ((1010 + jump_s + 4, 6), (1010 + jump_s - 1, 20 if jump_s < 0 else 10)):
-        assert len(spans_in([tmp_path], TimeRange(since_ns=since_s * SECOND + 1))) == left
+        assert len(spans_in([tmp_path], TimeRange(When(since_s * SECOND + 1)))) == left
 
 
 def test_files_of_one_boot_keep_their_times_to_the_nanosecond(tmp_path):

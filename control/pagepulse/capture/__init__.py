@@ -13,8 +13,8 @@ A recording for weeks is a series of such files (`series`), each a recording by 
 from pagepulse.capture.codec import VERSION, quantised
 from pagepulse.capture.recorder import Recorder, check_new
 from pagepulse.capture.recording import Event, Recording
-from pagepulse.capture.recordings import Recordings, TimeRange
+from pagepulse.capture.recordings import Recordings, TimeRange, When
 from pagepulse.capture.series import NEVER, Holding, Rotation, Series
 
 __all__ = ["NEVER", "VERSION", "Event", "Holding", "Recorder", "Recording", "Recordings", "Rotation", "Series",
-           "TimeRange", "check_new", "quantised"]
+           "TimeRange", "When", "check_new", "quantised"]

@@ -2,6 +2,7 @@
 """`python -m pagepulse.capture FILE...`: pack recordings that have ended, at the lowest priority."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pagepulse.capture.packed import pack
 def main(paths: list[str]) -> int:
     """Pack them; 1 if one had to stay as it is."""
     os.nice(19)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what is half packed is taken away
     failed = False
     for path in map(Path, paths):
         try:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -40,14 +41,21 @@ class _Source:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeRange:
-    """Nanoseconds on the wall's clock since 1970; None: no limit."""
+class When:
+    """A moment, in nanoseconds; of the two at most one. Neither: at any time."""
 
-    since_ns: int | None = None
-    until_ns: int | None = None
-    since_begin_ns: int | None = None
-    """Instead of `since_ns`: counted from the beginning of the recording; likewise the end."""
-    until_begin_ns: int | None = None
+    wall_ns: int | None = None
+    """By the clock on the wall, since 1970."""
+    from_begin_ns: int | None = None
+    """From the beginning of the recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """What is to be seen of a recording."""
+
+    since: When = When()
+    until: When = When()
 
 
 EVER = TimeRange()
@@ -58,8 +66,8 @@ class Recordings:
 
     def __init__(self, sources: Sequence[_Source], shown: TimeRange, stack: ExitStack) -> None:
         self._stack = stack
-        self.since_ns = _limit(shown.since_ns, shown.since_begin_ns, sources) or 0
-        self.until_ns = _limit(shown.until_ns, shown.until_begin_ns, sources)
+        self.since_ns = _limit(shown.since, sources) or 0
+        self.until_ns = _limit(shown.until, sources)
         self._is_limited = shown != EVER
         self._all = sorted(sources, key=lambda source: (source.begun_ns, source.series))
         self._sources = [source for source in self._all if self._may_hold(source)] or self._all[-1:]
@@ -91,6 +99,10 @@ class Recordings:
 
     def events(self) -> list[Event]:
         """What happened, in order, up to the end of what is shown. Whoever a recorder let go of counts as ended."""
+        return self._happened
+
+    @cached_property
+    def _happened(self) -> list[Event]:
         events = [replace(event, at_ns=event.at_ns + source.later_ns)
                   for source in self._sources for event in source.recording.events()]
         parts = {source.series for source in self._all}
@@ -187,20 +199,20 @@ class Recordings:
                               hint="record for longer than one --aggregate interval")
 
 
-def _limit(wall_ns: int | None, from_begin_ns: int | None, sources: Sequence[_Source]) -> int | None:
+def _limit(when: When, sources: Sequence[_Source]) -> int | None:
     """On the common clock.
 
     The part that had begun by then tells: the clock on the wall may have been set since the first one, and the other
     one stands still while the machine is suspended.
     """
-    if from_begin_ns is not None:
-        return min(source.begun_ns for source in sources) + from_begin_ns
-    if wall_ns is None:
+    if when.from_begin_ns is not None:
+        return min(source.begun_ns for source in sources) + when.from_begin_ns
+    if when.wall_ns is None:
         return None
-    begun = [source for source in sources if _realtime_ns(source.recording) <= wall_ns]
+    begun = [source for source in sources if _realtime_ns(source.recording) <= when.wall_ns]
     told = max(begun, key=lambda source: source.begun_ns) if begun else min(sources, key=lambda one: one.begun_ns)
     following = [source.begun_ns for source in sources if source.begun_ns > told.begun_ns]
-    return min([told.begun_ns + wall_ns - _realtime_ns(told.recording), *following])
+    return min([told.begun_ns + when.wall_ns - _realtime_ns(told.recording), *following])
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
@@ -257,5 +269,3 @@ def _moved(snapshot: Snapshot, later_ns: int) -> Snapshot:
     regions["since_ns"] = (regions["since_ns"].astype("i8") + later_ns).clip(0)
     regions.flags.writeable = False
     return replace(snapshot, start_ns=snapshot.start_ns + later_ns, end_ns=snapshot.end_ns + later_ns, regions=regions)
-
-

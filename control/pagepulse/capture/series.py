@@ -65,13 +65,11 @@ class Holding:
 
     def take(self, kind: str, data: dict[str, Any], at_ns: int) -> None:
         """Something happened then."""
-        if kind in _REMEMBERED:
+        if kind == "ended":
+            for about in ("watched", "clear"):
+                self._events.pop((about, data["pid"]), None)
+        elif kind in _REMEMBERED:
             self._events[kind, data.get(_REMEMBERED[kind] or "")] = at_ns, data
-
-    def forget(self, pid: int) -> None:
-        """This process has ended."""
-        for kind in ("watched", "clear"):
-            self._events.pop((kind, pid), None)
 
     def tell(self, recorder: Recorder) -> None:
         """All of it, to one who knows nothing yet.
@@ -132,15 +130,12 @@ class Series:
         self._is_empty = False
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
-        """As a recorder's."""
+        """As a recorder's; a process that `ended` is forgotten."""
         at_ns = time.monotonic_ns()
         self._holding.take(kind, data, at_ns)
         self._recorder.event(kind, data, at_ns)
-
-    def forget(self, pid: int) -> None:
-        """As a recorder's."""
-        self._holding.forget(pid)
-        self._recorder.forget(pid)
+        if kind == "ended":
+            self._recorder.forget(data["pid"])
 
     def close(self, summary: dict[str, Any]) -> None:
         """As a recorder's."""

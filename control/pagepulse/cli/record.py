@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from pagepulse.capture import Series, check_new
 from pagepulse.cli.options import add_monitoring, add_rotation, add_target, rotation_of, selection
 from pagepulse.cli.session import FleetSession, Session, fleet_session, refuse_emptiness, refuse_silence, session
 from pagepulse.fleet import Fleet
-from pagepulse.kernel.host import boot_id, facts, require
+from pagepulse.kernel.host import facts, origin, require
 from pagepulse.kernel.packing import packing
 from pagepulse.kernel.usage import Waiter
 from pagepulse.monitor import Monitor
@@ -88,8 +87,6 @@ def _print_summary(summary: dict[str, Any], recorder: Series, args: argparse.Nam
 def record_event(recorder: Series, kind: str, data: dict[str, Any]) -> None:
     """Something happened to a target: append it, and say what its user should know."""
     recorder.event(kind, data)
-    if kind == "ended":
-        recorder.forget(data["pid"])
     if kind == "clear":
         print("pagepulse: most of the target is shared with other processes, which MADV_COLD does not clear:\n"
               f"  {CLEARED_TOGETHER}", file=sys.stderr)
@@ -98,21 +95,17 @@ def record_event(recorder: Series, kind: str, data: dict[str, Any]) -> None:
 def header_of(running: Session) -> dict[str, Any]:
     """How a recording of one process is made."""
     process = running.process
-    return _host() | {"pid": process.pid, "name": process.name, "command": process.command_line(),
-                      "options": asdict(running.options), "prices": asdict(running.monitor.prices),
-                      "probes": running.monitor.totals.probes}
+    return origin() | {"pid": process.pid, "name": process.name, "command": process.command_line(),
+                       "options": asdict(running.options), "prices": asdict(running.monitor.prices),
+                       "probes": running.monitor.totals.probes}
 
 
 def fleet_header_of(running: FleetSession, command: Sequence[str] | None) -> dict[str, Any]:
     """How a recording of many processes is made."""
     chosen = running.fleet.roster.selection
     target = asdict(chosen) | {"pids": sorted(chosen.pids), "cgroup": chosen.cgroup and str(chosen.cgroup)}
-    return _host() | {"pid": None, "target": target, "options": asdict(running.options),
-                      "prices": asdict(running.fleet.prices), "probes": [], "command": command}
-
-
-def _host() -> dict[str, Any]:
-    return {"kernel": platform.release(), "boot_id": boot_id()}
+    return origin() | {"pid": None, "target": target, "options": asdict(running.options),
+                       "prices": asdict(running.fleet.prices), "probes": [], "command": command}
 
 
 def _in_words(summary: dict[str, Any], recorder: Series) -> str:

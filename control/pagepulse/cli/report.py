@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pagepulse.capture import Recordings, TimeRange
-from pagepulse.cli.times import EXPECTED, When, when
+from pagepulse.capture import Recordings, TimeRange, When
+from pagepulse.cli.times import EXPECTED, when
 from pagepulse.errors import PagepulseError, UsageError
 from pagepulse.model.clearing import COLD, REFS
 from pagepulse.model.snapshot import Snapshot
@@ -67,8 +67,7 @@ class Report:
         """Open the recording, say what is missing of it, print the report."""
         if args.kind == "heatmap":
             _check_output(args)
-        shown = TimeRange(args.since.wall_ns, args.until.wall_ns, args.since.from_begin_ns, args.until.from_begin_ns)
-        with Recordings.open(args.files, shown) as recording:
+        with Recordings.open(args.files, TimeRange(args.since, args.until)) as recording:
             for complaint in recording.complaints:
                 print(f"pagepulse: {complaint}", file=sys.stderr)
             recording.require_snapshots()

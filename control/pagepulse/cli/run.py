@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from pagepulse.apply import Applier, not_applied
-from pagepulse.capture import Series, check_new
+from pagepulse.capture import check_new
 from pagepulse.cli.memory_file import check_picture, draw_memory
+from pagepulse.cli.observers import Observer
 from pagepulse.cli.options import add_monitoring, add_target, selection
 from pagepulse.cli.record import header_of
 from pagepulse.cli.run_several import run_several
-from pagepulse.cli.scheme_log import SchemeLog
+from pagepulse.cli.scheme_log import recorded
 from pagepulse.cli.scheme_state import all_state_lines, scheme_summary, scheme_words
 from pagepulse.cli.screen import draw, print_lines
 from pagepulse.cli.session import Session, refuse_silence, session
@@ -132,21 +133,15 @@ def _applied(running: Session, applier: Applier, before: Counters, course: Cours
 
 def _watch(running: Session, applier: Applier, snapshots: Iterator[Snapshot], args: argparse.Namespace) -> None:
     """Go through the snapshots until the end: recorded, shown, or neither."""
-    if args.record is None:
-        _show(running, applier, snapshots, args)
-        return
-    with Series(args.record, header_of(running) | {"schemes": str(args.schemes)}) as recorder:
-        log = SchemeLog(recorder, applier)
+    with recorded(args, partial(header_of, running), applier, running.monitor) as log:
         running.monitor.on_event = log.happened
-        _show(running, applier, _logged(snapshots, log), args)
-        log.look(running.monitor.target.now_ns(), last=True)
-        recorder.close(running.monitor.summary() | {"clearing": running.monitor.clearing()})
+        _show(running, applier, _seen_by(log, snapshots), args)
 
 
-def _logged(snapshots: Iterator[Snapshot], log: SchemeLog) -> Iterator[Snapshot]:
-    """The same snapshots, recorded as they come."""
+def _seen_by(observer: Observer, snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
+    """The same snapshots; the observer sees them as they come."""
     for snapshot in snapshots:
-        log.seen(snapshot)
+        observer.seen(snapshot)
         yield snapshot
 
 
@@ -170,9 +165,8 @@ def _look_once_more(running: Session, applier: Applier, before: Counters, course
 
 
 def _point(running: Session, applier: Applier, before: Counters) -> Point:
-    evictions = applier.evictions
     return Point(running.monitor.target.now_ns() - before.now_ns, running.process.rss_bytes(),
-                 running.process.swap_bytes(), max(evictions.evicted_bytes - evictions.returned_bytes, 0))
+                 running.process.swap_bytes(), applier.evictions.away_bytes)
 
 
 def _after(running: Session, last: Point, before: Counters) -> Counters:

@@ -7,19 +7,18 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 from pagepulse.apply import Applier
-from pagepulse.capture import Series
 from pagepulse.cli.fleet_screen import FleetScreen
 from pagepulse.cli.memory_file import draw_memory
 from pagepulse.cli.observers import Observer, Observers
 from pagepulse.cli.record import fleet_header_of
-from pagepulse.cli.scheme_log import SchemeLog
+from pagepulse.cli.scheme_log import recorded
 from pagepulse.cli.scheme_state import all_state_lines, scheme_summary, scheme_words
 from pagepulse.cli.session import FleetSession, fleet_session, refuse_emptiness
 from pagepulse.errors import TargetGone
@@ -80,10 +79,9 @@ class _Accounts(Observer):
             self._add_point(since_ns)
 
     def _add_point(self, since_ns: int) -> None:
-        alive, evictions = self._open.values(), self._applier.evictions
+        alive = self._open.values()
         self.course.add(Point(since_ns, sum(account.rss_after_bytes for account in alive),
-                              sum(account.swap_bytes for account in alive),
-                              max(evictions.evicted_bytes - evictions.returned_bytes, 0)))
+                              sum(account.swap_bytes for account in alive), self._applier.evictions.away_bytes))
 
     def look_once_more(self) -> None:
         """At the end: what is resident now, and what came back after the last look."""
@@ -115,8 +113,8 @@ def run_several(args: argparse.Namespace, schemes: Sequence[Scheme], announce: C
         if args.live:
             observers.append(FleetScreen(running.fleet, on_screen=on_screen,
                                          schemes=partial(all_state_lines, applier)))
-        with _recorded(running, applier, args) as kept:
-            _go_through(running, applier, Observers([*observers, *kept]))
+        with recorded(args, partial(fleet_header_of, running, args.argv), applier, running.fleet) as log:
+            _go_through(running, applier, Observers([*observers, log]))
         accounts.look_once_more()
         refuse_emptiness(running)
         summary = _summary(running, applier, accounts.all)
@@ -124,20 +122,6 @@ def run_several(args: argparse.Namespace, schemes: Sequence[Scheme], announce: C
         if args.output is not None:
             draw_memory(args.output, accounts.course.points, f"{summary['processes']} processes: {args.schemes.name}")
     return running.exit_status
-
-
-@contextmanager
-def _recorded(running: FleetSession, applier: Applier, args: argparse.Namespace) -> Iterator[list[Observer]]:
-    """Who writes the recording, if that was asked for."""
-    if args.record is None:
-        yield []
-        return
-    header = fleet_header_of(running, args.argv) | {"schemes": str(args.schemes)}
-    with Series(args.record, header) as recorder:
-        log = SchemeLog(recorder, applier)
-        yield [log]
-        log.look(time.monotonic_ns(), last=True)
-        recorder.close(running.fleet.summary() | {"clearing": running.fleet.clearing()})
 
 
 def _go_through(running: FleetSession, applier: Applier, observers: Observer) -> None:

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pagepulse.apply import Applier
@@ -10,7 +14,9 @@ from pagepulse.capture import Series
 from pagepulse.cli.observers import Observer
 from pagepulse.cli.record import record_event
 from pagepulse.cli.scheme_state import scheme_summary
+from pagepulse.fleet import Fleet
 from pagepulse.model.snapshot import Snapshot
+from pagepulse.monitor import Monitor
 
 EVENT = "scheme"
 """The kind of these events; their data is what `run --json` says of the scheme."""
@@ -54,3 +60,24 @@ class SchemeLog(Observer):
             if is_due:
                 self._recorder.event(EVENT, state)
                 self._told[result.name] = (key, now_ns, state)
+
+
+@contextmanager
+def recorded(args: argparse.Namespace, header: Callable[[], dict[str, Any]], applier: Applier,
+             watcher: Monitor | Fleet) -> Iterator[Observer]:
+    """Who writes the recording that `run --record` asks for; nobody, if it was not asked for.
+
+    Args:
+        args: Of `run`.
+        header: How the recording is made.
+        applier: Of the schemes.
+        watcher: What is watched.
+    """
+    if args.record is None:
+        yield Observer()
+        return
+    with Series(args.record, header() | {"schemes": str(args.schemes)}) as recorder:
+        log = SchemeLog(recorder, applier)
+        yield log
+        log.look(time.monotonic_ns(), last=True)
+        recorder.close(watcher.summary() | {"clearing": watcher.clearing()})

@@ -4,22 +4,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pagepulse.capture import When
 from pagepulse.units import parse_time_ns
 
 EXPECTED = ("2026-11-23 14:05, 14:05:30, today, yesterday, now, -90m or 2h ago, "
             "or +10s after the recording's beginning")
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """One of the two is given, in nanoseconds."""
-
-    wall_ns: int | None = None
-    """Since 1970."""
-    from_begin_ns: int | None = None
 
 
 def parse_when(text: str, now: datetime | None = None) -> When:

@@ -8,7 +8,6 @@ some 0.1 ms tells whether they woke.
 
 from __future__ import annotations
 
-import gc
 import heapq
 import itertools
 import time
@@ -126,8 +125,6 @@ class Fleet:
             waiter: What to sleep on.
             beat: As `until_the_end` takes it.
         """
-        gc.collect()
-        gc.freeze()  # what start-up made stays: no collector should walk over it ten times a second
         yield from until_the_end(self, waiter, self.end_ns, beat)
         if not waiter.is_over:
             yield from self.last_words()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -41,6 +42,8 @@ def until_the_end(work: Stepwise, waiter: Waiter, end_ns: int,
         end_ns: CLOCK_MONOTONIC.
         beat: Called with the time, twice a second: of targets that sleep there is a snapshot once in minutes.
     """
+    gc.collect()
+    gc.freeze()  # what start-up made stays: no collector should walk over it ten times a second
     beat_ns = end_ns if beat is None else time.monotonic_ns()
     while not (waiter.is_over or work.is_over) and (now_ns := time.monotonic_ns()) < end_ns:
         if beat is not None and now_ns >= beat_ns:

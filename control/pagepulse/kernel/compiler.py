@@ -16,13 +16,13 @@ import os
 import platform
 import re
 import socket
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from pagepulse.errors import PagepulseError, Unsupported
+from pagepulse.kernel import children
 from pagepulse.kernel.btf import offsets
 
 SOURCES: dict[str, tuple[list[str], dict[str, str]]] = {
@@ -68,14 +68,11 @@ def compile_programs() -> tuple[dict[str, int], float]:
         PagepulseError: A program was refused; the compiler's or verifier's words are in `why`.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # The child must find this package and the distribution's bcc, wherever we were started.
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
-                   "BCC_KERNEL_SOURCE": str(bpf_dir() / "shim"), "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     with ours, tempfile.TemporaryFile() as noise:
         with theirs:
-            child = subprocess.Popen([sys.executable, "-m", "pagepulse.kernel.compiler", str(theirs.fileno())],
-                                     pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=noise, stderr=noise,
-                                     env=environment, cwd="/", start_new_session=True)
+            child = children.start("pagepulse.kernel.compiler", str(theirs.fileno()),
+                                   environment={"BCC_KERNEL_SOURCE": str(bpf_dir() / "shim")},
+                                   pass_fds=[theirs.fileno()], stdout=noise, stderr=noise)
         descriptors: dict[str, int] = {}
         try:
             answer = _receive(ours, descriptors)

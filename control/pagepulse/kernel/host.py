@@ -7,6 +7,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pagepulse.errors import Unsupported
 from pagepulse.kernel.compiler import cpu_facts
@@ -46,9 +47,9 @@ class HostFacts:
     """What this kernel has, beside reclaim, that clears accessed bits behind a monitor's back."""
 
 
-def boot_id() -> str:
-    """Which boot of this machine this is: CLOCK_MONOTONIC of another one tells nothing here."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+def origin() -> dict[str, Any]:
+    """Where a recording is made, for its header. CLOCK_MONOTONIC of another boot tells nothing here."""
+    return {"kernel": platform.release(), "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
 
 
 def facts(root: Path = Path("/")) -> HostFacts:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from pagepulse.kernel import children
 
 _AT_ONCE = 8
 _PATIENCE_S = 5.0
@@ -28,21 +29,15 @@ class Packer:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._paths: Sequence[Path] = ()
 
     def __call__(self, paths: Sequence[Path]) -> None:
         """Pack these, unless a child is still at work: what it leaves comes with the next call."""
         self.reap()
         if self._child is not None or not paths:
             return
-        self._paths = paths[:_AT_ONCE]
-        package = Path(__file__).parent.parent.parent
         with suppress(OSError):  # no memory for a child: next time
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "pagepulse.capture", *map(str, map(Path.absolute, self._paths))],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(package)}, cwd="/",
-                start_new_session=True)
+            self._child = children.start("pagepulse.capture", *map(str, map(Path.absolute, paths[:_AT_ONCE])),
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def reap(self) -> None:
         """Take note of a child that has ended."""
@@ -60,6 +55,3 @@ class Packer:
             self._child.kill()
             self._child.wait()
         self._child = None
-        for path in self._paths:
-            with suppress(OSError):
-                path.with_name(f".{path.name}.xz.part").unlink()

@@ -87,6 +87,11 @@ class Evictions:
     returned_bytes: int = 0
     """Of these: touched again, and brought back."""
 
+    @property
+    def away_bytes(self) -> int:
+        """Of these: not brought back."""
+        return max(self.evicted_bytes - self.returned_bytes, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Counters:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from pagepulse.capture import Holding, Rotation, Series
 from pagepulse.capture.parts import keep_old
 from pagepulse.errors import PagepulseError
-from pagepulse.kernel.host import boot_id
+from pagepulse.kernel.host import origin
 from pagepulse.kernel.packing import Packer
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.service.notify import Priority, log
@@ -55,14 +54,11 @@ class TargetRecording:
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Append something that happened, if that can be done; if not, and if it holds, with the next that can be."""
         data = json.loads(json.dumps(data))
-        self.holding.take(kind, data, time.monotonic_ns())
-        if kind == "ended":
-            self.holding.forget(data["pid"])
+        if self._recorder is None:
+            self.holding.take(kind, data, time.monotonic_ns())
+            return
         try:
-            if self._recorder is not None:
-                self._recorder.event(kind, data)
-                if kind == "ended":
-                    self._recorder.forget(data["pid"])
+            self._recorder.event(kind, data)
         except PagepulseError as error:
             self._give_up(error)
 
@@ -83,8 +79,7 @@ class TargetRecording:
     def _open(self) -> None:
         try:
             keep_old(self._path)
-            header: dict[str, Any] = {"pid": None, "target": {"name": self._target}, "kernel": platform.release(),
-                                      "boot_id": boot_id(), "options": {}, "probes": []}
+            header = origin() | {"pid": None, "target": {"name": self._target}, "options": {}, "probes": []}
             self._recorder = Series(self._path, header, self._rotation, pack=self._packer, holding=self.holding)
             self._error = ""
         except (PagepulseError, OSError) as error:

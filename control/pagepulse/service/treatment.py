@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import heapq
 import time
 from collections import deque
@@ -97,8 +96,6 @@ class Treatment:
             waiter: What to sleep on.
             beat: As `until_the_end` takes it.
         """
-        gc.collect()
-        gc.freeze()  # as a fleet does
         yield from until_the_end(self, waiter, self.fleet.end_ns, beat)
         for monitor in self.fleet.monitors.values():
             with suppress(TargetGone):
