@@ -217,10 +217,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.show:
         measure(args.kernel, args.only or list(CASES), args.pairs)
-    table = table_of(kept.all_of(KIND))
-    print(table.text())
-    if args.write:
-        table.write()
+    table_of(kept.all_of(KIND)).show(write=args.write)
 
 
 if __name__ == "__main__":

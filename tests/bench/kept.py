@@ -74,6 +74,12 @@ class Table:
         """Replace the section in RESULTS.md."""
         write_section(self.title, self.body())
 
+    def show(self, *, write: bool) -> None:
+        """Print it; into RESULTS.md, too, if that was asked for."""
+        print(self.text())
+        if write:
+            self.write()
+
     def text(self) -> str:
         """For the terminal."""
         table = [self.columns, *self.rows]
@@ -93,10 +99,7 @@ def print_table(name: str, about: str, measure: Callable[[], Table]) -> int:
     parser = argparse.ArgumentParser(prog=name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the table to tests/bench/RESULTS.md")
     args = parser.parse_args()
-    result = measure()
-    print(result.text())
-    if args.write:
-        result.write()
+    measure().show(write=args.write)
     return 0
 
 

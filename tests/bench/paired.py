@@ -34,6 +34,24 @@ def brief(change: Change) -> str:
     return f"{change.mean * 100:+.2f} % ({change.low * 100:+.2f} to {change.high * 100:+.2f})"
 
 
+def cell(change: Change | None) -> str:
+    """The same for a table that has rows of one pair, and of what is not defined."""
+    if change is None:
+        return "-"
+    return brief(change) if change.pairs > 1 else f"{change.mean * 100:+.2f} %"
+
+
+def change_of(without: Sequence[float | None], with_it: Sequence[float | None]) -> Change | None:
+    """`paired_change`; of a single pair its ratio, without an interval; None where something is not defined."""
+    before, after = ([one for one in of if one is not None] for of in (without, with_it))
+    if len(before) < len(without) or len(after) < len(with_it):
+        return None
+    if len(before) < 2:
+        ratio = after[0] / before[0] - 1
+        return Change(ratio, ratio, ratio, 1)
+    return paired_change(before, after)
+
+
 def paired_change(without: Sequence[float], with_it: Sequence[float], seed: int = 1) -> Change:
     """How much `with_it` differs from `without`, pair by pair; the interval is a percentile bootstrap over pairs.
 

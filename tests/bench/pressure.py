@@ -80,10 +80,7 @@ def main() -> None:
     if not args.show:
         for kernel in args.only or kernels:
             measure(kernel, args.pairs)
-    table = table_of(kept.all_of(KIND))
-    print(table.text())
-    if args.write:
-        table.write()
+    table_of(kept.all_of(KIND)).show(write=args.write)
 
 
 if __name__ == "__main__":

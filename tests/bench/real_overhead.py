@@ -204,10 +204,7 @@ def main() -> None:
             measure(NAIVE_ON, min(args.pairs, 8), naive=True)
         else:
             measure(name, args.pairs)
-    table = table_of(kept.all_of(KIND), kept.all_of(GROWTH))
-    print(table.text())
-    if args.write:
-        table.write()
+    table_of(kept.all_of(KIND), kept.all_of(GROWTH)).show(write=args.write)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ its own counters: where the guards would read windows, what they find there is m
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from bench.kept import Table, circumstances, noise
+from bench.kept import Table, circumstances, noise, print_table
 from bench.machine import description
 from bench.table import judgement
 from pagepulse.apply import Applier
@@ -136,18 +135,5 @@ def table() -> Table:
                  [f"{description()} ({noise(facts)})."])
 
 
-def main() -> int:
-    """Measure and print; write into RESULTS.md if asked to."""
-    parser = argparse.ArgumentParser(prog="bench.scheme_pass", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the table to tests/bench/RESULTS.md")
-    args = parser.parse_args()
-    result = table()
-    print(result.text())
-    if args.write:
-        result.write()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_table("bench.scheme_pass", __doc__ or "", table))

@@ -25,7 +25,7 @@ import numpy as np
 
 from bench import kept, tool
 from bench.command import CommandError, start
-from bench.paired import Change, brief, paired_change
+from bench.paired import Change, cell, change_of
 from bench.programs.suite import PROGRAMS
 from bench.table import judgement
 from bench.watching import watched
@@ -208,14 +208,8 @@ def measure_all(name: str, ways: Sequence[str], pairs: int) -> None:
 
 
 def change(one: kept.Kept, key: str) -> Change | None:
-    """Of one quantity, without an interval if there is one round; None where it is not defined."""
-    before, after = ([run[key] for run in one[side]] for side in ("without", "with"))
-    if None in before:
-        return None
-    if len(before) < 2:
-        ratio = after[0] / before[0] - 1
-        return Change(ratio, ratio, ratio, 1)
-    return paired_change(before, after)
+    """Of one quantity."""
+    return change_of(*([run[key] for run in one[side]] for side in ("without", "with")))
 
 
 def table_of(measurements: list[kept.Kept]) -> kept.Table:
@@ -237,7 +231,7 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
 
 
 def _row(one: kept.Kept) -> list[str]:
-    cells = [_cell(change(one, key)) for key in ("rate", "per_cpu_s", "p99_us", "rss_bytes")]
+    cells = [cell(change(one, key)) for key in ("rate", "per_cpu_s", "p99_us", "rss_bytes")]
     used = [float(np.mean([run["used_bytes"] for run in one[side]])) for side in ("without", "with")]
     acted_on, returned = (np.mean([run[key] for run in one["with"]]) / 2**20
                          for key in ("applied_bytes", "returned_bytes"))
@@ -246,12 +240,6 @@ def _row(one: kept.Kept) -> list[str]:
     system = f"{(used[1] - used[0]) / 2**20:+.0f} MiB"
     return [one["way"], one["program"], *cells, system, f"{faults[0]:.0f} to {faults[1]:.0f}", gone,
             str(len(one["with"])), kept.noise(one)]
-
-
-def _cell(found: Change | None) -> str:
-    if found is None:
-        return "-"
-    return brief(found) if found.pairs > 1 else f"{found.mean * 100:+.2f} %"
 
 
 def _mean_of(one: kept.Kept, key: str) -> float:
@@ -333,10 +321,7 @@ def main() -> None:
             for name in args.only or SUITE:
                 print(f"{name} ...", flush=True)
                 measure_all(name, args.way or ways, args.pairs)
-    table = table_of(kept.all_of(KIND))
-    print(table.text())
-    if args.write:
-        table.write()
+    table_of(kept.all_of(KIND)).show(write=args.write)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from bench import kept, tool
 from bench.guest import KERNEL_OF, measured_inside
 from bench.inside.reclaim import NOTHING, PROGRAMS, RUNS
-from bench.paired import brief, paired_change
+from bench.paired import cell, change_of
 
 KIND = "tmo"
 KERNEL = "6.12"
@@ -56,15 +55,10 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
 def _row(one: kept.Kept, way: str) -> list[str]:
     alone, runs = one["ways"][NOTHING], one["ways"][way]
     faults = [float(np.mean([run["major_faults"] for run in of])) for of in (alone, runs)]
-    return [one["program"], way, *(_cell(alone, runs, key) for key in ("rss_bytes", "rate", "per_cpu_s", "p99_us")),
+    changes = [change_of([run[key] for run in alone], [run[key] for run in runs])
+               for key in ("rss_bytes", "rate", "per_cpu_s", "p99_us")]
+    return [one["program"], way, *map(cell, changes),
             f"{faults[0]:.0f} to {faults[1]:.0f}", str(len(runs)), kept.noise(one)]
-
-
-def _cell(alone: list[dict[str, Any]], runs: list[dict[str, Any]], key: str) -> str:
-    before, after = ([run[key] for run in of] for of in (alone, runs))
-    if None in (*before, *after):
-        return "-"
-    return brief(paired_change(before, after)) if len(after) > 1 else f"{100 * (after[0] / before[0] - 1):+.2f} %"
 
 
 def main() -> None:
@@ -72,10 +66,7 @@ def main() -> None:
     args = tool.arguments("bench-tmo", __doc__ or "", list(PROGRAMS), 3).parse_args()
     if not args.show:
         measure(args.only or list(PROGRAMS), args.pairs)
-    table = table_of(kept.all_of(KIND))
-    print(table.text())
-    if args.write:
-        table.write()
+    table_of(kept.all_of(KIND)).show(write=args.write)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vm.kernels import mirror
 from workload import ROOT
 
 DEBS = ROOT / "build" / "deb"
@@ -78,17 +79,10 @@ def _bootstrap(suite: str, archive: Path) -> None:
     first, unfinished = DEBS / f"first-{suite}", archive.with_suffix(".part")
     shutil.rmtree(first, ignore_errors=True)
     try:
-        line = ["debootstrap", "--variant=minbase", "--include=ca-certificates", suite, first, _mirror()]
+        line = ["debootstrap", "--variant=minbase", "--include=ca-certificates", suite, first, mirror()]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-2000:]
         subprocess.run(["tar", "-cf", unfinished, "-C", first, "--numeric-owner", "."], check=True)
         unfinished.rename(archive)
     finally:
         shutil.rmtree(first, ignore_errors=True)
-
-
-def _mirror() -> str:
-    """The one that this machine uses for Debian itself."""
-    sites = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE)"], check=True, capture_output=True,
-                           text=True).stdout.split()
-    return next((site for site in sites if site.endswith("debian")), "http://deb.debian.org/debian")

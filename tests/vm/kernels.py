@@ -116,7 +116,7 @@ def _unpacked(directory: Path) -> Path | None:
 
 def _apt_environment(suite: str, directory: Path) -> Mapping[str, str]:
     """An environment in which apt knows this suite alone."""
-    (directory / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n")
+    (directory / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n")
     configuration = directory / "apt.conf"
     configuration.write_text("".join(f'{key} "{value}";\n' for key, value in {
         "Dir::State::Lists": directory / "lists", "Dir::Cache": directory,
@@ -125,7 +125,7 @@ def _apt_environment(suite: str, directory: Path) -> Mapping[str, str]:
     return {**os.environ, "APT_CONFIG": str(configuration)}
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The mirror that this machine uses for Debian itself."""
     sites = _run(["apt-get", "indextargets", "--format", "$(SITE)"], os.environ).split()
     return next((site for site in sites if site.rstrip("/").endswith("/debian")), ANY_MIRROR)
