@@ -80,9 +80,18 @@ def watched(inside: Debian) -> set[int]:
 
 
 def it_explains_itself(inside: Debian) -> None:
-    """Man pages and completions lie where Debian looks for them."""
-    for path in ("usr/share/man/man1/pagepulse.1.gz", "usr/share/man/man5/pagepulse.toml.5.gz",
-                 "usr/share/zsh/vendor-completions/_pagepulse", "usr/share/fish/vendor_completions.d/pagepulse.fish"):
+    """Man pages and completions lie where Debian looks for them, and are sound to those who read them."""
+    inside.run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "zsh", "fish", "groff", "man-db")
+    completions = (("bash", "bash-completion/completions/pagepulse"), ("zsh", "zsh/vendor-completions/_pagepulse"),
+                   ("fish", "fish/vendor_completions.d/pagepulse.fish"))
+    for shell, place in completions:
+        inside.run(shell, "-n", f"/usr/share/{place}")
+    for page in ("pagepulse", "pagepulse.toml"):
+        process = inside.start("man", "--warnings", page)
+        out, err = process.communicate()
+        assert (process.returncode, err) == (0, ""), err
+        assert len(out.splitlines()) > 40
+    for path in ("usr/share/man/man1/pagepulse.1.gz", "usr/share/man/man5/pagepulse.toml.5.gz"):
         assert (inside.root / path).is_file()
     script = (". /usr/share/bash-completion/completions/pagepulse; COMP_WORDS=(pagepulse rec); COMP_CWORD=1; "
               "_shtab_pagepulse pagepulse rec pagepulse; echo ${COMPREPLY[@]}")
