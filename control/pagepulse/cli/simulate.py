@@ -30,7 +30,8 @@ class Simulate:
     """Watch a simulated program, whose truth is known, and say how right the monitor was and what it cost.
 
     The engine is the one that watches real programs; reads, clears and the clock are simulated. With
-    --algorithm damon, a model of the kernel's DAMON watches the same program at the same cost or less.
+    --algorithm damon, a model of the kernel's DAMON watches the same program, at the intervals that spend
+    the budget; damon-finer is the same with ten times the regions.
     """
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
@@ -46,7 +47,7 @@ class Simulate:
                             help="touches a second of each hot page (default: 100)")
         parser.add_argument("--seed", type=int, metavar="N", default=0, help="another seed is another run (default: 0)")
         parser.add_argument("--algorithm", choices=ALGORITHMS, default="pagepulse", metavar="NAME",
-                            help="pagepulse or damon (default: pagepulse)")
+                            help=f"{', '.join(ALGORITHMS)} (default: pagepulse)")
         parser.add_argument("--budget", type=unit(parse_share), metavar="SHARE", default=defaults.budget,
                             help="share of one CPU that monitoring may cost (default: 1%%)")
         parser.add_argument("--duration", type=time, metavar="TIME", default=defaults.duration_ns,

@@ -86,12 +86,20 @@ def test_the_cost_stays_in_the_budget_once_the_target_is_known():
         assert result.busiest_10s_percent <= 1.1
 
 
-def test_damon_keeps_to_the_budget_by_longer_intervals():
-    scenario = Scenario(4 * GIB, GIB, "spots", seed=1)
-    rich, poor = (simulate(scenario, SimulationOptions(duration_ns=20 * SECOND, budget=share), "damon")
-                  for share in (0.2, 0.002))
-    assert poor.cpu_percent + poor.target_tax_percent <= 0.2
+def test_damon_spends_the_budget_by_longer_or_shorter_intervals():
+    scenario = Scenario(GIB, 256 * MIB, "spots", seed=1)
+    rich, poor = (simulate(scenario, SimulationOptions(duration_ns=10 * SECOND, budget=share), "damon")
+                  for share in (0.02, 0.002))
+    assert 1 < rich.cpu_percent + rich.target_tax_percent <= 2
+    assert 0.1 < poor.cpu_percent + poor.target_tax_percent <= 0.2
     assert poor.snapshots < rich.snapshots
+
+
+def test_ten_times_the_regions_are_found():
+    options = SimulationOptions(duration_ns=10 * SECOND)
+    plain, finer = (simulate(Scenario(GIB, 128 * MIB, seed=1), options, name) for name in ("damon", "damon-finer"))
+    assert finer.regions >= 100
+    assert plain.regions < finer.regions
 
 
 @pytest.mark.parametrize("algorithm", ["pagepulse", "damon"])
