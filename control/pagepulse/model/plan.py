@@ -146,11 +146,12 @@ def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Coun
         range_pages: What a range costs beside its pages, in pages.
     """
     idle = (regions["trials"] >= _IDLE_TRIALS) & (regions["hits"] <= IDLE_BELOW * regions["trials"])
-    dirty = (windows.dirty() != 0) & windows.clearable & ~windows.together  # these are cleared with any probe of them
-    ready = dirty & ((swept_ns == 0) | (now_ns - swept_ns >= SWEEP_AGAIN_NS))
-    unknown = np.flatnonzero(ready & (windows.unknown() != 0))
+    sweepable = windows.clearable & ~windows.together  # what is cleared together is so with any probe of it
+    dirty = np.flatnonzero((windows.dirty() != 0) & sweepable)
+    swept = swept_ns[dirty]
+    unknown = (windows.unknown_of(dirty) != 0) & ((swept == 0) | (now_ns - swept >= SWEEP_AGAIN_NS))
     # An idle region's probes found nothing: its dirty pages are swept however recently they were.
-    wanted = np.concatenate((unknown, np.setdiff1d(np.flatnonzero(dirty & idle[owner]), unknown, assume_unique=True)))
+    wanted = np.concatenate((dirty[unknown], dirty[~unknown & idle[owner[dirty]]]))
     apart = windows.tile[wanted[1:]] != windows.tile[wanted[:-1]] + np.uint64(WINDOW)
     cost = WINDOW_PAGES * np.arange(1, len(wanted) + 1) + range_pages * np.cumsum(np.concatenate(([True], apart)))
     wanted = wanted[: int(np.searchsorted(cost, pages, side="right"))] if len(wanted) else wanted

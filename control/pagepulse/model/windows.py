@@ -156,6 +156,10 @@ class Windows:
         """Resident pages of which nothing is known yet."""
         return self.present & ~self.known & ~self.refused
 
+    def unknown_of(self, index: Indices) -> Masks:
+        """The same of some windows, shape (n,)."""
+        return self.present[index] & ~self.known[index] & ~self.refused[index]
+
     def observe(self, index: Indices, read: WindowRead) -> Observation:
         """Take in a read of some windows: any read, for whatever purpose.
 
