@@ -21,6 +21,7 @@ from pagepulse.kernel.usage import Waiter, cpu_ns, rss_peak_bytes
 from pagepulse.kernel.waits import WaitWatch
 from pagepulse.model.clearing import AUTO, is_mostly_shared
 from pagepulse.model.engine import Engine, EngineOptions
+from pagepulse.model.faults import NO_FAULTS, Faults, faults_by_region
 from pagepulse.model.heritage import LASTS_NS, Heritage
 from pagepulse.model.memory import PAGE
 from pagepulse.model.plan import tick_times_ns
@@ -108,6 +109,7 @@ class Monitor:
         self.totals = Totals(time.monotonic_ns(), cpu_ns(), probes=list(probes.attached))
         self._update_due_ns = self._updated_ns = self._new_ns = 0
         self._swept, self._sweep_ns = Work(), 0
+        self._faulted = NO_FAULTS
         self._cpu_ns = cpu_ns()
         self._lost = probes.lost
         self._major_before = process.stat().major_faults
@@ -262,7 +264,7 @@ class Monitor:
                 "clears": refs.calls, "longest_clear_us": refs.longest_ns // 1000}
 
     def _take_faults(self) -> None:
-        addresses, counts = self._probes.drain_faults()
+        addresses, counts = self._faulted = self._probes.drain_faults()
         if len(addresses):
             self.totals.faults += int(counts.sum())
             if self.engine.hint(addresses):
@@ -292,7 +294,13 @@ class Monitor:
         waits = self.waits.look(snapshot.end_ns)
         self.budget.slowdown = slowdown(waits)
         return replace(snapshot, dropped=dropped, cost=Cost(spent_ns, round(tax_ns)), delays=waits.delays,
-                       pressure=waits.pressure, shared=self._shared)
+                       pressure=waits.pressure, shared=self._shared, faults=self._faults_in(snapshot))
+
+    def _faults_in(self, snapshot: Snapshot) -> Faults | None:
+        """Of each region, as far as a probe counts them."""
+        if not self._probes.counts_faults:
+            return None
+        return faults_by_region(snapshot.regions["start"], snapshot.regions["end"], *self._faulted)
 
     def _newly_lost(self) -> int:
         """What the probes could not keep since this was last asked."""

@@ -138,6 +138,30 @@ def test_every_region_lies_in_a_mapping_and_has_its_name(output, tmp_path):
     assert edges == sorted(edges)
 
 
+def test_page_faults_are_told_for_the_region_that_they_are_in(output, tmp_path):
+    """Of two mappings that cannot be one region, only one is touched."""
+    pages = 1009
+    size = pages * 4096
+    areas = "--area", f"a:{size}:lazy:file={tmp_path / 'mapped'}", "--area", f"b:{size}:lazy"
+    with Workload("touch", *areas) as touch, Recorder("--pid", str(touch.pid), output=output) as recorder:
+        spans = [touch.area(name) for name in "ab"]
+
+        def faults() -> list[int]:
+            told = snapshots(output)
+            return [sum(int(one.faults[(one.regions["start"] < end) & (one.regions["end"] > start)].sum())
+                        for one in told) for start, end in spans]
+
+        recorder.wait_for_snapshots()
+        before = faults()
+        touch.command(f"read b 0 {pages}")
+        assert wait_until(lambda: faults()[1] - before[1] >= pages)
+        assert faults()[0] == before[0]
+        touch.command("read a 0 1")
+        assert wait_until(lambda: faults()[0] > before[0])
+    regions = [region for one in report("regions", output)["snapshots"] for region in one["regions"]]
+    assert sum(region["faults"] for region in regions if region["mapping"] == str(tmp_path / "mapped")) == faults()[0]
+
+
 def test_what_the_probes_could_not_keep_is_counted_and_reported(output):
     """Faults in more windows within an interval than there is room for."""
     windows = 2 * 16384 + 1009

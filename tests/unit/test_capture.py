@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from builders import BASE, MIB, SECOND, region, series, snapshot, touched_region
 from pagepulse.capture import Recorder, Recording, quantised
-from pagepulse.capture.codec import DIFF, MAGIC, PREAMBLE, SNAP, VERSION, Undecodable, decode_shared, frame
+from pagepulse.capture.codec import DIFF, MAGIC, PREAMBLE, SNAP, VERSION, Undecodable, frame
+from pagepulse.capture.details import decode_faults, decode_shared
 from pagepulse.errors import PagepulseError, RefusedFile, UsageError
 from pagepulse.model.memory import PAGE
 from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, SharedRange, Snapshot
@@ -416,6 +417,19 @@ def test_pressure_of_control_groups_is_kept_to_the_bit(tmp_path):
     first, second = Pressure(1, 2**40, 0.125, 1 / 3), Pressure(2, 2**40 + 1, 0.1, 0.0)
     written = [of(1, 1, pressure=first), of(2, 1), of(1, 2, pressure=first), of(1, 3, pressure=second)]
     assert [s.pressure for s in read(record(tmp_path / "r", written))] == [first, None, first, second]
+
+
+def test_page_faults_are_those_of_their_own_snapshot(tmp_path):
+    some, none = np.array([3], np.uint64), np.zeros(1, np.uint64)
+    written = [of(1, 1, faults=some), of(2, 1), of(1, 2, faults=none), of(1, 3)]
+    found = [None if s.faults is None else s.faults.tolist() for s in read(record(tmp_path / "r", written))]
+    assert found == [[3], None, [0], None]
+
+
+@pytest.mark.parametrize("payload", [b"1", np.array([(2, 1)], "<u4,<u8").tobytes()])
+def test_page_faults_that_make_no_sense_are_refused(payload):
+    with pytest.raises(Undecodable):
+        decode_faults(payload, 2)
 
 
 def test_a_recording_of_version_2_is_read(tmp_path, monkeypatch):

@@ -11,17 +11,14 @@ What is rounded: `nr_accesses`, its error, `rate_hz` and `touched_bytes` are est
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, SharedRange, Snapshot
-from pagepulse.model.system import Delays, Pressure
+from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
 
 MAGIC = b"\x89pagepulse\n\x1a"
 VERSION = 3
@@ -29,9 +26,10 @@ PREAMBLE = struct.Struct("<12sI")  # magic, version
 FRAME = struct.Struct("<4sII")  # kind, length of the payload, CRC-32 of kind, length and payload
 
 HEAD, MAPS, SNAP, DIFF, EVENT, DONE = b"HEAD", b"MAPS", b"SNAP", b"DIFF", b"EVNT", b"DONE"
-PROC, WAIT, PRES, SHAR = b"PROC", b"WAIT", b"PRES", b"SHAR"
+PROC, WAIT, PRES, SHAR, FALT = b"PROC", b"WAIT", b"PRES", b"SHAR", b"FALT"
 """What follows, up to the next one, is of another process (since version 3); for how long it waited for memory, and how
-much its control group does; what of its addresses others may map, too."""
+much its control group does; what of its addresses others may map, too; page faults in the regions of the snapshot that
+comes next."""
 
 SCALARS = ("pid", "start_ns", "end_ns", "sampling_ns", "rss_bytes", "wss_bytes", "unknown_bytes", "unclearable_bytes",
            "dropped", "cpu_ns", "tax_ns", *(f"idle_{edge // 1_000_000_000}s_bytes" for edge in IDLE_EDGES_NS))
@@ -48,7 +46,6 @@ _START, _TOUCHED = (REGION.fields[name][1] // 4 for name in ("start", "touched_b
 _FLOATS = np.array([REGION.fields[name][1] // 4  # type: ignore[index]
                     for name in ("touched_bytes", "nr_accesses", "nr_accesses_error", "rate_hz")])
 _SHAPE = struct.Struct("<III")  # regions, regions of the snapshot before, new starts (or SAME_STARTS)
-_PID, _DELAYS, _PRESSURE = struct.Struct("<I"), struct.Struct("<QQQ"), struct.Struct("<QQdd")
 _SAME_STARTS = 0xFFFF_FFFF
 _MAX_PAYLOAD = 1 << 28  # far above a million regions: what a crafted file may make us inflate
 _NO_WORDS: Words = np.zeros((0, ROW_WORDS), np.uint32)
@@ -288,91 +285,3 @@ def _snapshot(words: Words, scalars: Scalars, mappings: tuple[str, ...]) -> Snap
         idle_bytes=tuple(scalars[-len(IDLE_EDGES_NS):].tolist()), unknown_bytes=values["unknown_bytes"],
         unclearable_bytes=values["unclearable_bytes"], dropped=values["dropped"],
         cost=Cost(values["cpu_ns"], values["tax_ns"]))
-
-
-def encode_pid(pid: int) -> bytes:
-    """The payload of a PROC chunk."""
-    return _PID.pack(pid)
-
-
-def decode_pid(payload: bytes) -> int:
-    """The process of a PROC chunk.
-
-    Raises:
-        Undecodable: The payload is not what `encode_pid` writes.
-    """
-    if len(payload) != _PID.size:
-        raise Undecodable("a process is not named by its id")
-    pid: int = _PID.unpack(payload)[0]
-    return pid
-
-
-def encode_delays(delays: Delays) -> bytes:
-    """The payload of a WAIT chunk."""
-    return _DELAYS.pack(delays.swapin_ns, delays.reclaim_ns, delays.thrashing_ns)
-
-
-def decode_delays(payload: bytes) -> Delays:
-    """The delays of a WAIT chunk.
-
-    Raises:
-        Undecodable: The payload is not what `encode_delays` writes.
-    """
-    if len(payload) != _DELAYS.size:
-        raise Undecodable("delays are cut")
-    return Delays(*_DELAYS.unpack(payload))
-
-
-def encode_pressure(pressure: Pressure) -> bytes:
-    """The payload of a PRES chunk."""
-    return _PRESSURE.pack(pressure.some_us, pressure.full_us, pressure.some_avg10, pressure.full_avg10)
-
-
-def decode_pressure(payload: bytes) -> Pressure:
-    """The pressure of a PRES chunk.
-
-    Raises:
-        Undecodable: The payload is not what `encode_pressure` writes.
-    """
-    if len(payload) != _PRESSURE.size:
-        raise Undecodable("pressure is cut")
-    return Pressure(*_PRESSURE.unpack(payload))
-
-
-def encode_shared(shared: tuple[SharedRange, ...]) -> bytes:
-    """The payload of a SHAR chunk."""
-    return zlib.compress(json.dumps(shared).encode(), 1, -15)
-
-
-def decode_shared(payload: bytes) -> tuple[SharedRange, ...]:
-    """The ranges of a SHAR chunk.
-
-    Raises:
-        Undecodable: The payload is not what `encode_shared` writes.
-    """
-    try:
-        ranges = [SharedRange(int(start), int(end), str(file), int(offset))
-                  for start, end, file, offset in json.loads(inflated(payload))]
-    except (ValueError, TypeError, IndexError, KeyError, RecursionError):
-        raise Undecodable("shared ranges make no sense") from None
-    if any(not 0 <= one.start < one.end < 1 << 64 for one in ranges):
-        raise Undecodable("shared ranges are empty or run backwards")
-    return tuple(ranges)
-
-
-def encode_names(mappings: tuple[str, ...]) -> bytes:
-    """The payload of a MAPS chunk: names without a character that could end one early, NUL between them."""
-    return zlib.compress("".join(chain.from_iterable((name, "\0") for name in mappings))
-                         .encode("utf-8", "surrogateescape"), 1, -15)
-
-
-def decode_names(payload: bytes) -> tuple[str, ...]:
-    """The names of a MAPS chunk.
-
-    Raises:
-        Undecodable: The payload is not what `encode_names` writes.
-    """
-    *names, rest = inflated(payload).decode("utf-8", "surrogateescape").split("\0")
-    if rest:
-        raise Undecodable("the last mapping's name is cut")
-    return tuple(names)

@@ -21,6 +21,7 @@ from pagepulse.capture.codec import (
     DIFF,
     DONE,
     EVENT,
+    FALT,
     HEAD,
     LAYOUT,
     MAGIC,
@@ -33,12 +34,15 @@ from pagepulse.capture.codec import (
     VERSION,
     WAIT,
     Encoder,
+    frame,
+)
+from pagepulse.capture.details import (
     encode_delays,
+    encode_faults,
     encode_names,
     encode_pid,
     encode_pressure,
     encode_shared,
-    frame,
 )
 from pagepulse.errors import PagepulseError, UsageError
 from pagepulse.model.snapshot import SharedRange, Snapshot
@@ -118,6 +122,8 @@ class Recorder:
         if snapshot.shared != process.shared:
             process.shared = snapshot.shared
             chunks.append(frame(SHAR, encode_shared(snapshot.shared)))
+        if snapshot.faults is not None:
+            chunks.append(frame(FALT, encode_faults(snapshot.faults)))
         key = process.next_key_ns is None or snapshot.end_ns >= process.next_key_ns
         if key:
             process.next_key_ns = snapshot.end_ns + KEY_EVERY_NS

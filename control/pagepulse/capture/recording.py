@@ -20,6 +20,7 @@ from pagepulse.capture.codec import (
     DIFF,
     DONE,
     EVENT,
+    FALT,
     MAPS,
     PREAMBLE,
     PRES,
@@ -29,12 +30,15 @@ from pagepulse.capture.codec import (
     WAIT,
     Decoder,
     Undecodable,
+    peeked,
+)
+from pagepulse.capture.details import (
     decode_delays,
+    decode_faults,
     decode_names,
     decode_pid,
     decode_pressure,
     decode_shared,
-    peeked,
 )
 from pagepulse.capture.packed import XZ_MAGIC, unpacked
 from pagepulse.capture.recorder import KEY_EVERY_NS
@@ -62,6 +66,8 @@ class _Process:
     delays: Delays | None = None
     pressure: Pressure | None = None
     shared: tuple[SharedRange, ...] = ()
+    faults: bytes | None = None
+    """Of its next snapshot, still coded."""
     is_known: bool = False
     """A key snapshot of it was decoded, so that what builds on it can be."""
 
@@ -235,6 +241,7 @@ class Recording:
                     process.is_known = place >= first and (process.is_known or chunk.kind == SNAP)
                     if process.is_known:
                         yield self._snapshot(chunk, process)
+                    process.faults = None
                 else:
                     self._take(chunk, process)
             except Undecodable as error:
@@ -242,7 +249,8 @@ class Recording:
 
     def _snapshot(self, chunk: Chunk, process: _Process) -> Snapshot:
         snapshot = process.decoder.decode(self._payload(chunk), process.mappings, key=chunk.kind == SNAP)
-        return replace(snapshot, delays=process.delays, pressure=process.pressure, shared=process.shared)
+        faults = None if process.faults is None else decode_faults(process.faults, len(snapshot.regions))
+        return replace(snapshot, delays=process.delays, pressure=process.pressure, shared=process.shared, faults=faults)
 
     def _take(self, chunk: Chunk, process: _Process) -> None:
         """What holds from here on for the snapshots of a process."""
@@ -252,6 +260,8 @@ class Recording:
             process.delays = decode_delays(self._payload(chunk))
         elif chunk.kind == SHAR:
             process.shared = decode_shared(self._payload(chunk))
+        elif chunk.kind == FALT:
+            process.faults = self._payload(chunk)
         elif chunk.kind == PRES:
             process.pressure = decode_pressure(self._payload(chunk))
 

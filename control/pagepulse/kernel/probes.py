@@ -17,6 +17,8 @@ from pagepulse.model.memory import Addresses, Masks
 _KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
 _TABLE_SIZE = 16384  # PP_FAULTS and PP_TAKEN
 
+_FAULT_FUNCTION, _FAULT_EVENT = "handle_mm_fault", "page_fault_user"
+
 CLEARING_FUNCTIONS = {
     "ptep_test_and_clear_young": "on_pte_clear_young",
     "ptep_clear_flush_young": "on_pte_clear_young",
@@ -40,7 +42,7 @@ class NoProbes:
     """What stands for the probes where several targets are watched: the programs look at one process at a time."""
 
     attached: tuple[str, ...] = ()
-    sees_taken = False
+    sees_taken = counts_faults = False
     lost = 0
 
     def watch(self, target: Identity) -> None:
@@ -103,6 +105,11 @@ class Probes:
         return any(name.startswith("kprobe:p") for name in self.attached)
 
     @property
+    def counts_faults(self) -> bool:
+        """Whether one of the probes on page faults is attached."""
+        return bool({f"kprobe:{_FAULT_FUNCTION}", f"raw_tracepoint:{_FAULT_EVENT}"}.intersection(self.attached))
+
+    @property
     def lost(self) -> int:
         """Faults and accessed bits that the kernel side could not keep."""
         return int(self._loss["faults"][0] + self._loss["taken"][0])
@@ -116,9 +123,9 @@ class Probes:
 
     def _attach_all(self) -> None:
         no_faults = "faults are not counted between reads, refaults come from /proc only"
-        fault = self._kprobe("handle_mm_fault", "on_handle_mm_fault", "the tracepoint page_fault_user is used instead")
+        fault = self._kprobe(_FAULT_FUNCTION, "on_handle_mm_fault", f"the tracepoint {_FAULT_EVENT} is used instead")
         if not fault:
-            self._tracepoint("page_fault_user", "on_page_fault_user", no_faults)
+            self._tracepoint(_FAULT_EVENT, "on_page_fault_user", no_faults)
         for function, program in CLEARING_FUNCTIONS.items():
             self._kprobe(function, program, "accesses whose trace reclaim or another monitor clears first are missed")
 

@@ -84,6 +84,8 @@ class Snapshot:
     """What others may have, too, sorted by address."""
     pressure: Pressure | None = None
     """Of the target's control group; None where it has none of its own, or the kernel does not measure it."""
+    faults: npt.NDArray[np.uint64] | None = None
+    """Page faults in each region, shape (n,), told by a probe; None: nobody looked."""
 
     @property
     def max_nr_accesses(self) -> float:

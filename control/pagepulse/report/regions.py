@@ -28,10 +28,12 @@ def regions_json(snapshots: Iterable[Snapshot]) -> Iterator[str]:
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     """One snapshot as the JSON document has it. A rate or count that is not a number is null."""
     names = snapshot.regions.dtype.names or ()
+    faults = [None] * len(snapshot.regions) if snapshot.faults is None else snapshot.faults.tolist()
     waiting = {name: asdict(value) for name, value in (("delays", snapshot.delays), ("pressure", snapshot.pressure))
                if value is not None}
     return {"start_ns": snapshot.start_ns, "end_ns": snapshot.end_ns, **waiting, "regions": [
-        _region_json(snapshot, dict(zip(names, row, strict=True))) for row in snapshot.regions.tolist()]}
+        _region_json(snapshot, dict(zip(names, row, strict=True))) | {"faults": count}
+        for row, count in zip(snapshot.regions.tolist(), faults, strict=True)]}
 
 
 def _region_json(snapshot: Snapshot, row: dict[str, Any]) -> dict[str, Any]:
@@ -52,6 +54,7 @@ class _Column(NamedTuple):
 
 _COLUMNS = (_Column("ADDRESS", 14, 0), _Column("SIZE", 8, 0), _Column("ACCESSES", 8, 0), _Column("+-", 4, 78),
             _Column("RATE/s", 7, 78), _Column("AGE", 9, 60), _Column("TOUCHED", 9, 70))
+_FAULTS = _Column("FAULTS", 7, 90)
 _LEFT_OVER = 8
 
 
@@ -63,15 +66,18 @@ def regions_text(snapshots: Iterable[Snapshot], origin_ns: int, width: int = 80)
         origin_ns: When the recording began; times are shown since then.
         width: Of the terminal.
     """
-    columns = [column for column in _COLUMNS if width >= column.needs]
-    name_width = max(width - sum(column.width + 1 for column in columns), _LEFT_OVER)
     for i, snapshot in enumerate(snapshots):
         if i:
             yield ""
+        columns = [column for column in (_COLUMNS if snapshot.faults is None else (*_COLUMNS, _FAULTS))
+                   if width >= column.needs]
+        name_width = max(width - sum(column.width + 1 for column in columns), _LEFT_OVER)
         yield from wrapped(_heading(snapshot, origin_ns), width)
         yield " ".join([f"{column.title:>{column.width}}" for column in columns] + ["MAPPING"])
-        for row in snapshot.regions:
+        for place, row in enumerate(snapshot.regions):
             cells = _cells(snapshot, row)
+            if snapshot.faults is not None:
+                cells["FAULTS"] = str(snapshot.faults[place])
             yield " ".join([f"{cells[column.title]:>{column.width}}" for column in columns]
                            + [shortened(snapshot.mappings[row["mapping"]], name_width)])
         yield from wrapped([*not_known(snapshot), *waits(snapshot)], width)
@@ -82,6 +88,8 @@ def _heading(snapshot: Snapshot, origin_ns: int) -> Iterator[str]:
            f"{format_size(snapshot.rss_bytes)} resident, {format_size(snapshot.wss_bytes)} of it touched")
     yield (f"within {format_time_ns(snapshot.end_ns - snapshot.start_ns)}; {len(snapshot.regions)} regions; "
            f"ACCESSES out of {snapshot.max_nr_accesses:.0f}")
+    if snapshot.faults is not None and (faults := int(snapshot.faults.sum())):
+        yield f"{faults} page faults"
 
 
 def _cells(snapshot: Snapshot, row: np.void) -> dict[str, str]:

@@ -110,7 +110,7 @@ class Together:
     def sum_like(self, snapshot: Snapshot) -> Snapshot:
         """The sum as a snapshot with the times of this one. It has no regions, and pid 0."""
         return replace(snapshot, pid=0, regions=np.empty(0, REGION), mappings=(), shared=(), delays=None, pressure=None,
-                       **self.sizes._asdict())
+                       faults=None, **self.sizes._asdict())
 
 
 def together(snapshots: Iterable[Snapshot], ends: Iterable[tuple[int, int]],

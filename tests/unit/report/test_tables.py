@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -63,7 +65,20 @@ def test_regions_json_has_the_promised_keys():
     assert only["regions"] == [{
         "pid": 4242, "start": BASE, "end": BASE + 2 * MIB, "nr_accesses": 10.0,
         "nr_accesses_error": 0.5, "rate_hz": 5.0, "age_us": 1_100_000, "mapping": "[anon]",
-        "present_bytes": 2 * MIB, "touched_bytes": MIB, "unknown_bytes": 0, "unclearable_bytes": 0}]
+        "present_bytes": 2 * MIB, "touched_bytes": MIB, "unknown_bytes": 0, "unclearable_bytes": 0,
+        "faults": None}]
+
+
+def test_page_faults_have_a_column_where_a_probe_counts_them_and_there_is_room():
+    faulting = replace(snapshot(touched_region(share=.5), touched_region(BASE + 2 * MIB, share=.5)),
+                       faults=np.array([7, 0], np.uint64))
+    [only] = json.loads("".join(regions_json([faulting])))["snapshots"]
+    assert [row["faults"] for row in only["regions"]] == [7, 0]
+    wide = list(regions_text([faulting], 0, 100))
+    assert [line.split()[-2] for line in wide[-3:]] == ["FAULTS", "7", "0"]
+    assert "7 page faults" in " ".join(wide)
+    for lines in (regions_text([faulting], 0, 80), regions_text([replace(faulting, faults=None)], 0, 100)):
+        assert "FAULTS" not in " ".join(lines)
 
 
 def test_regions_json_of_no_or_many_snapshots_is_json():
