@@ -73,3 +73,23 @@ def test_neighbours_that_a_fault_mapped_are_unknown_and_not_touched(touch, watch
         engine.patrol(1 << 20, target.now_ns())
         assert known(engine, inside) == now_mapped
         assert not engine.windows.dirty()[inside].any()
+
+
+def test_neighbours_that_were_reclaimed_and_mapped_again_are_unknown_again(touch, watch, probes):
+    start, end = touch.area("a")
+    touch.command("read a 0 1")
+    with watch(touch.pid) as target:
+        engine = Engine(touch.pid, target, EngineOptions(5 * MS, 100 * MS, 10, 1000))
+        engine.update()
+        inside = (engine.windows.first >= start) & (engine.windows.first < end)
+        engine.sweep(1 << 20)
+        mapped, _ = masks(target, start)
+        assert known(engine, inside) == mapped > 1
+        probes.drain_faults()
+        touch.command("drop a")
+        engine.patrol(1 << 20, target.now_ns())
+        assert known(engine, inside) == 0
+        touch.command("read a 0 1")
+        engine.hint(probes.drain_faults()[0])
+        engine.patrol(1 << 20, target.now_ns())
+        assert int(np.bitwise_count(engine.windows.unknown()[inside]).sum()) == mapped

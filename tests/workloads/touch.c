@@ -11,6 +11,7 @@
  *     unmap NAME
  *     lock | unlock NAME                    mlock, munlock
  *     huge  NAME                            ask for huge pages from now on
+ *     drop  NAME                            take all its pages out of the page table, as reclaim does (MADV_DONTNEED)
  *     sleep MS
  *     fork  [NAME]                          a child that shares all memory (copy on write) and sleeps; it first reads
  *                                           all of NAME, so that shared memory is mapped by both
@@ -255,6 +256,8 @@ static bool do_advise(char **words, int count)
 		return count > 1 ? false : fail("expected %s NAME", words[0]);
 	if (strcmp(words[0], "huge") == 0)
 		result = madvise((char *)area->start, area->bytes, MADV_HUGEPAGE);
+	else if (strcmp(words[0], "drop") == 0)
+		result = madvise((char *)area->start, area->bytes, MADV_DONTNEED);
 	else if (strcmp(words[0], "lock") == 0)
 		result = mlock((char *)area->start, area->bytes);
 	else
@@ -331,7 +334,8 @@ static bool obey(char **words, int count)
 		return do_fork(words, count);
 	if (strcmp(words[0], "reap") == 0)
 		return do_reap();
-	if (strcmp(words[0], "lock") == 0 || strcmp(words[0], "unlock") == 0 || strcmp(words[0], "huge") == 0)
+	if (strcmp(words[0], "lock") == 0 || strcmp(words[0], "unlock") == 0 || strcmp(words[0], "huge") == 0 ||
+	    strcmp(words[0], "drop") == 0)
 		return do_advise(words, count);
 	if (strcmp(words[0], "exec") == 0)
 		return do_exec(words, count);

@@ -4,7 +4,8 @@
 A page that was seen with a clear accessed bit is *watched*: as long as it reads clear, it has not been touched, and
 the next touch cannot be missed. A page that was seen young since is *dirty*: it was touched at least once, and its bit
 now says nothing until it is cleared again. A resident page that was never seen clear is *unknown*. What the kernel will
-not clear is *refused*. All are masks, one bit a page; windows are sorted by address.
+not clear is *refused*. A page of a file that went and came back is unknown again: a fault on a neighbour maps it young.
+All are masks, one bit a page; windows are sorted by address.
 
 Idle time is kept in two layers, because a window that is cleared again for its hot pages must not forget how long its
 cold ones have been idle: *settled* pages are watched since `settled_ns`, the other watched ones since `cleared_ns`.
@@ -90,7 +91,7 @@ class Windows:
     settled: Masks
     """Watched since settled_ns; the other watched ones since cleared_ns."""
     known: Masks
-    """Seen clear at least once."""
+    """Seen clear at least once; pages of a file, since they were mapped."""
     refused: Masks
     """The kernel will not clear them."""
     evicted: Masks
@@ -126,6 +127,7 @@ class Windows:
         self.mask: Masks = _page_masks(self.tile, self.first, self.last)
         self.clearable = np.array([m.clearable for m in mappings], bool)[self.mapping]
         self.together = np.array([m.together for m in mappings], bool)[self.mapping]
+        self._forgets = np.array([not m.anonymous for m in mappings], bool)[self.mapping]
         for name, kind in _STATE.items():
             setattr(self, name, np.zeros(len(self.tile), kind))
 
@@ -184,6 +186,8 @@ class Windows:
         self.present[index] = present
         self.settled[index] &= watched
         self.watched[index] = watched
+        # Fault-around maps pages of a file with the one that was touched, and marks them young; others come one by one.
+        self.known[index] &= np.where(self._forgets[index], present, ALL_PAGES)
         self.refused[index] &= present & young  # what reads clear can be cleared after all
         self.huge[index] = (read.level & (LEVEL_CHUNK | LEVEL_GIB)) != 0
         self.read_ns[index] = read.taken_ns

@@ -159,6 +159,17 @@ def test_a_page_that_comes_back_after_it_was_gone_starts_its_idle_time_anew():
     assert windows.idle_since_ns(BASE, BASE + 2 * PAGE).tolist() == [3 * SECOND, SECOND]
 
 
+@pytest.mark.parametrize(("anonymous", "unknown"), [(False, 0b111), (True, 0)])
+def test_pages_of_a_file_that_come_back_young_may_be_neighbours_of_a_fault_and_others_were_touched(anonymous, unknown):
+    windows = windows_of(Mapping(BASE, BASE + WINDOW, "x", anonymous=anonymous))
+    show(windows, SECOND, young=0)
+    show(windows, 2 * SECOND, young=0, present=WHOLE & ~0b111)
+    seen = show(windows, 3 * SECOND, young=0b111)
+    assert seen.woken[0] == 0
+    assert windows.dirty()[0] == 0b111
+    assert windows.unknown()[0] == unknown
+
+
 def test_a_lost_read_changes_nothing_and_is_counted():
     windows = one_window()
     show(windows, SECOND, young=1)
