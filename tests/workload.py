@@ -157,6 +157,12 @@ class Workload:
         self.close()
 
 
+def huge_bytes(pid: int) -> int:
+    """Of its memory without a file, what lies in huge pages."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return int(dict(line.split(":") for line in lines)["AnonHugePages"].split()[0]) * 1024
+
+
 def resident_bytes(pid: int) -> int:
     """VmRSS of a process. Anonymous, file and shared memory together, as the kernel counts them."""
     return status_bytes(pid, "VmRSS")

@@ -31,7 +31,7 @@ from bench.table import judgement
 from bench.watching import watched
 from demo.swap import temporary_swap
 from live.machine import undone_by
-from workload import ROOT, major_faults, resident_bytes
+from workload import ROOT, huge_bytes, major_faults, resident_bytes
 
 KIND = "schemes"
 SUITE = ("redis", "redis-idle", "memcached", "postgres", "sqlite", "scikit-learn", "numpy-phases", "numpy-idle",
@@ -133,8 +133,8 @@ def naive(pid: int) -> Iterator[dict[str, Any]]:
 WAYS = {BASELINE: nothing, "monitor": monitor, "prcl": prcl, "naive": naive, "ethp": ethp, "thp-always": nothing,
         "thp-never": nothing}
 THP_OF = {"thp-always": "always", "thp-never": "never", "ethp": "madvise"}
-SETTLE_S = 25.0
-"""How long a way with huge pages works before it is measured: they are made slowly, within a quota."""
+SETTLE_S = 45.0
+"""How long a way with huge pages works before it is measured: 512 MiB of them take some 25 s, within the quota."""
 
 
 @contextmanager
@@ -178,9 +178,9 @@ def measure(name: str, way: str) -> kept.Kept:
             time.sleep(SETTLE_S if way in THP_OF else 0)
             with memory_of(program.pid) as memory:
                 done = program.measure(HUGE_S if way in THP_OF else MEASURE_S)
-            faults = major_faults(program.pid) - faults
+            faults, huge = major_faults(program.pid) - faults, huge_bytes(program.pid)
     return {"rate": done.rate, "per_cpu_s": done.per_cpu_s, "p99_us": done.p99_us,
-            "rss_bytes": memory.later(memory.rss_bytes), "used_bytes": memory.later(memory.used_bytes) - used_before,
+            "huge_bytes": huge, "rss_bytes": memory.later(memory.rss_bytes), "used_bytes": memory.later(memory.used_bytes) - used_before,
             "major_faults": faults, "applied_bytes": sum(one["applied_bytes"] for one in said.get("schemes", ())),
             "returned_bytes": said.get("returned_bytes", 0)}
 
@@ -276,7 +276,8 @@ def _told(of: list[kept.Kept], is_met: bool) -> str:
 def _judged_huge(shown: list[kept.Kept]) -> list[str]:
     """The goals for ethp, of each program that was measured with huge pages always, never, and by the scheme."""
     means = {(one["program"], one["way"]): {key: float(np.mean([run[key] for run in one["with"]]))
-                                            for key in ("per_cpu_s", "rss_bytes")} for one in shown}
+                                            for key in ("per_cpu_s", "rss_bytes", "huge_bytes")}
+             for one in shown if one["way"] in THP_OF}
     remarks = []
     for name in sorted({program for program, _ in means}):
         never, always, ours = (means.get((name, way)) for way in ("thp-never", "thp-always", "ethp"))
@@ -291,13 +292,15 @@ def huge_pages_paid(never: kept.Kept, always: kept.Kept, ours: kept.Kept) -> str
     """What huge pages bring and take, and how much of either ethp keeps and removes.
 
     Args:
-        never: Means of `per_cpu_s` (the rate says the same, and is disturbed more) and `rss_bytes` without huge pages.
+        never: Means of `per_cpu_s` (the rate says the same, and is disturbed more), `rss_bytes` and `huge_bytes` without
+            huge pages.
         always: The same with huge pages everywhere.
         ours: The same with ethp.
     """
     speedup = always["per_cpu_s"] / never["per_cpu_s"] - 1
     share = (ours["per_cpu_s"] - never["per_cpu_s"]) / (always["per_cpu_s"] - never["per_cpu_s"])
-    text = f"THP always is {speedup * 100:+.1f} % faster than never; ethp keeps {share * 100:.0f} % of that"
+    text = (f"THP always is {speedup * 100:+.1f} % faster than never; ethp keeps {share * 100:.0f} % of that with "
+            f"{ours['huge_bytes'] / 2**20:.0f} of {always['huge_bytes'] / 2**20:.0f} MiB in huge pages")
     extra_bytes = always["rss_bytes"] - never["rss_bytes"]
     if extra_bytes <= _LITTLE * never["rss_bytes"]:
         return f"{text} (goal: 80 %: {judgement(share >= 0.8)}); THP always takes no memory worth speaking of."
