@@ -179,8 +179,8 @@ def measure(name: str, way: str) -> kept.Kept:
             with memory_of(program.pid) as memory:
                 done = program.measure(HUGE_S if way in THP_OF else MEASURE_S)
             faults, huge = major_faults(program.pid) - faults, huge_bytes(program.pid)
-    return {"rate": done.rate, "per_cpu_s": done.per_cpu_s, "p99_us": done.p99_us,
-            "huge_bytes": huge, "rss_bytes": memory.later(memory.rss_bytes), "used_bytes": memory.later(memory.used_bytes) - used_before,
+    return {"rate": done.rate, "per_cpu_s": done.per_cpu_s, "p99_us": done.p99_us, "huge_bytes": huge,
+            "rss_bytes": memory.later(memory.rss_bytes), "used_bytes": memory.later(memory.used_bytes) - used_before,
             "major_faults": faults, "applied_bytes": sum(one["applied_bytes"] for one in said.get("schemes", ())),
             "returned_bytes": said.get("returned_bytes", 0)}
 
@@ -292,8 +292,8 @@ def huge_pages_paid(never: kept.Kept, always: kept.Kept, ours: kept.Kept) -> str
     """What huge pages bring and take, and how much of either ethp keeps and removes.
 
     Args:
-        never: Means of `per_cpu_s` (the rate says the same, and is disturbed more), `rss_bytes` and `huge_bytes` without
-            huge pages.
+        never: Means of `per_cpu_s` (the rate says the same, and is disturbed more), `rss_bytes` and `huge_bytes`
+            without huge pages.
         always: The same with huge pages everywhere.
         ours: The same with ethp.
     """

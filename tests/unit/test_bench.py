@@ -202,8 +202,9 @@ def test_huge_pages_are_judged_by_the_speed_that_is_kept_and_the_memory_that_is_
     never = {"per_cpu_s": 100.0, "rss_bytes": 300 << 20, "huge_bytes": 0}
     always = {"per_cpu_s": 200.0, "rss_bytes": 1000 << 20, "huge_bytes": 900 << 20}
     said = schemes.huge_pages_paid(never, always, {"per_cpu_s": 190.0, "rss_bytes": 510 << 20, "huge_bytes": 99 << 20})
-    assert said == ("THP always is +100.0 % faster than never; ethp keeps 90 % of that with 99 of 900 MiB in huge pages "
-                    "(goal: 80 %: met); of the 700 MiB more that THP always takes, ethp removes 70 % (goal: 90 %: MISSED).")
+    assert said == ("THP always is +100.0 % faster than never; ethp keeps 90 % of that with 99 of 900 MiB in huge "
+                    "pages (goal: 80 %: met); of the 700 MiB more that THP always takes, ethp removes 70 % (goal: "
+                    "90 %: MISSED).")
     assert schemes.huge_pages_paid(never, always | {"rss_bytes": 301 << 20}, never).endswith("worth speaking of.")
 
 
