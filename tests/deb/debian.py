@@ -23,6 +23,8 @@ RELEASES = {"bookworm": "deb12", "trixie": "deb13"}
 _ENTER = ('set -e; for place in proc sys dev; do mount --rbind "/$place" "$0/$place"; done; exec chroot "$0" "$@"')
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
                 **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}}
+
+
 class Debian:
     """A clean Debian with nothing in it but what debootstrap puts there."""
 

@@ -259,6 +259,40 @@ def test_one_that_is_still_written_says_so_and_gives_what_there_is(tmp_path):
         kept.close({})
 
 
+def opening_after(what):
+    """While the first of several recordings is opened, this happens."""
+    to_do, opened = [what], Recording.open
+
+    def open_later(path):
+        if to_do:
+            to_do.pop()()
+        return opened(path)
+    return patch.object(Recording, "open", open_later)
+
+
+def test_a_part_that_ends_while_its_folder_is_opened_is_not_missed(tmp_path):
+    *before, last = many(4)
+    with Series(tmp_path / "r.data", {}, EACH) as kept:
+        for one in before:
+            kept.write(one)
+        with opening_after(lambda: kept.write(last)):
+            assert spans_in([tmp_path]) == spans([*before, last])
+
+
+def test_a_part_that_is_packed_while_its_folder_is_opened_counts_once(tmp_path):
+    first, *_ = write(tmp_path / "r.data", many(3))
+    with opening_after(lambda: pack(first)):
+        assert spans_in([tmp_path]) == spans(many(3))
+
+
+def test_a_part_that_is_removed_while_its_folder_is_opened_is_no_error(tmp_path):
+    first, *_ = write(tmp_path / "r.data", many(3))
+    with opening_after(first.unlink):
+        assert spans_in([tmp_path]) == spans(many(3)[1:])
+    with opening_after((tmp_path / "r.data").unlink), pytest.raises(RefusedFile, match="cannot open"):
+        spans_in([tmp_path / "r.data"])
+
+
 def test_a_folder_without_recordings_is_refused(tmp_path):
     with pytest.raises(RefusedFile, match="no recording in"):
         Recordings.open([tmp_path])

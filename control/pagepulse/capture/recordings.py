@@ -86,7 +86,7 @@ class Recordings:
             RefusedFile: One of the files is no recording, or cannot be opened.
         """
         with ExitStack() as stack:
-            opened = [stack.enter_context(_opened(path)) for path in _files(paths)]
+            opened = _all_opened(list(paths), stack)
             oldest = min(opened, key=_realtime_ns)
             offset_ns = _clock(oldest, "realtime_ns") - _clock(oldest, "monotonic_ns")
             sources = [_source(recording, oldest, offset_ns) for recording in opened]
@@ -229,15 +229,32 @@ def _files(paths: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _opened(path: Path) -> Recording:
-    """Packing may replace a file after it was listed."""
+def _all_opened(paths: Sequence[Path], stack: ExitStack) -> list[Recording]:
+    """Each once. Their recorder may end a part meanwhile, which then has another name: folders are listed again."""
+    tried: set[Path] = set()
+    opened: dict[tuple[str, int], Recording] = {}
+    while new := [path for path in _files(paths) if path not in tried]:
+        tried.update(new)
+        for path in new:
+            recording = _opened(path, is_listed=path not in paths)
+            if recording is not None:
+                opened.setdefault(_series(stack.enter_context(recording)), recording)
+    return list(opened.values())
+
+
+def _opened(path: Path, *, is_listed: bool) -> Recording | None:
+    """Packing may replace a file after it was listed, and its recorder remove it: None."""
     try:
         return Recording.open(path)
     except RefusedFile:
         packed = path.with_name(path.name + PACKED)
-        if path.exists() or not packed.exists():
+        if path.exists():
             raise
-        return Recording.open(packed)
+        if packed.exists():
+            return Recording.open(packed)
+        if is_listed:
+            return None
+        raise
 
 
 def _clock(recording: Recording, name: str) -> int:
@@ -255,10 +272,15 @@ def _source(recording: Recording, oldest: Recording, offset_ns: int) -> _Source:
     boots = [one.header.get("boot_id") for one in (recording, oldest)]
     if boots[0] == boots[1] if all(boots) else abs(later_ns) < _SAME_BOOT_NS:
         later_ns = 0
+    return _Source(recording, later_ns, _clock(recording, "monotonic_ns") + later_ns, _series(recording))
+
+
+def _series(recording: Recording) -> tuple[str, int]:
+    """Of which series it is a part, and which; a recording that is none is one by itself."""
     series = recording.header.get("series")
-    known = (isinstance(series, dict) and isinstance(series.get("id"), str) and isinstance(series.get("part"), int))
-    return _Source(recording, later_ns, _clock(recording, "monotonic_ns") + later_ns,
-                   (series["id"], series["part"]) if isinstance(series, dict) and known else (str(recording.path), 0))
+    if isinstance(series, dict) and isinstance(series.get("id"), str) and isinstance(series.get("part"), int):
+        return series["id"], series["part"]
+    return str(recording.path).removesuffix(PACKED), 0
 
 
 def _moved(snapshot: Snapshot, later_ns: int) -> Snapshot:
