@@ -106,6 +106,12 @@ class Reloads:
         self.done += 1
         next(self._next)()
 
+    def take_back(self) -> None:
+        """As it was at first."""
+        self._extra.unlink(missing_ok=True)
+        self._first_scheme()
+        self._hang_up()
+
     def _another_target(self) -> None:
         self.daemon.write("conf.d/extra.toml", f'[targets.extra]\ncgroup = "{self._other}"\nmin_rss = "1MiB"\n')
 
