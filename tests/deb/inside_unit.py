@@ -50,7 +50,7 @@ def wait(what: str, condition: Callable[[], object], timeout_s: float = 240) -> 
     while not condition():
         if time.monotonic() > deadline:
             print(said("journalctl", "-u", UNIT, "--no-pager"), flush=True)
-            raise TimeoutError(what)
+            raise TimeoutError(f"{what}: {status()}")
         time.sleep(1)
 
 

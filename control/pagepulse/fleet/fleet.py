@@ -246,6 +246,9 @@ class Fleet:
         member = self._members.pop(pid, None)
         if member is not None:
             member.close()
+            # What it knew goes now, not when it would have been due: with many who come and go that is megabytes.
+            self._queue = [entry for entry in self._queue if entry[2] is not member]
+            heapq.heapify(self._queue)
             self.totals.unclearable_bytes -= member.unclearable_bytes
             self.on_event("ended", {"pid": pid})
 
@@ -260,10 +263,10 @@ class Fleet:
         queue = self._queue
         while queue:
             due_ns, _, member = queue[0]
-            if member.is_open and member.due_ns == due_ns and due_ns > now_ns:
+            if member.due_ns == due_ns and due_ns > now_ns:
                 return None
             heapq.heappop(queue)
-            if member.is_open and member.due_ns == due_ns:
+            if member.due_ns == due_ns:
                 return member
         return None
 
