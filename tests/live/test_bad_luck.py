@@ -237,6 +237,7 @@ def test_schemes_on_a_target_that_turns_its_address_space_over_take_nothing_that
 
 def test_a_target_that_maps_64_tebibytes_is_watched(output):
     code = ("import mmap, time; m = mmap.mmap(-1, 64 << 40, flags=0x4022)\n"  # MAP_NORESERVE
+            "m.madvise(mmap.MADV_NOHUGEPAGE)\n"
             "print('ready', flush=True)\nwhile True:\n    for n in range(61): m[(n << 40) + n * 7919 * 4096] = 1\n"
             "    time.sleep(0.01)")
     with subprocess.Popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE, text=True) as sparse:
