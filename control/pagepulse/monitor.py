@@ -114,6 +114,7 @@ class Monitor:
         self._lost = probes.lost
         self._major_before = process.stat().major_faults
         self._asleep, self._target_cpu_ns = 0, -1
+        self._spared = False
         self.waits = WaitWatch(process.pid, delays)
         self._shared: tuple[SharedRange, ...] = ()
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
@@ -204,6 +205,8 @@ class Monitor:
         length_ns = self._length_ns()
         self._update_if_due(begun_ns)
         limits = budget.limits(len(engine.windows))
+        if self._spare_if_short(begun_ns):
+            limits = replace(limits, probes=0, sweep_pages=0)
         before_ns = cpu_ns()
         engine.sweep(limits.sweep_pages, limits.range_pages)
         self._swept, self._sweep_ns = engine.take_work(), cpu_ns() - before_ns + self._new_ns
@@ -215,7 +218,17 @@ class Monitor:
                 engine.tick()
         yield begun_ns + length_ns
         self._take_faults()
-        return engine.finish(limits.patrol)
+        return engine.finish(limits.patrol, others_clear=self._spared)
+
+    def _spare_if_short(self, now_ns: int) -> bool:
+        """Under memory pressure nothing is cleared: MADV_COLD would move to the inactive list what is in use.
+
+        The kernel's own search for cold pages clears accessed bits then, and reads show what it found.
+        """
+        pressure = self.waits.look(now_ns).pressure
+        self._spared = pressure is not None and pressure.is_high
+        self.target.keeps_taken = not self._spared
+        return self._spared
 
     def _length_ns(self) -> int:
         """The aggregation interval; longer and longer while the target sleeps: without CPU time it touches nothing."""
@@ -291,10 +304,11 @@ class Monitor:
         totals.dropped += dropped
         totals.returned_bytes += (work.pages_returned + swept.pages_returned) * PAGE
         totals.unclearable_bytes = snapshot.unclearable_bytes
-        waits = self.waits.look(snapshot.end_ns)
+        waits = self.waits.newest
         self.budget.slowdown = slowdown(waits)
         return replace(snapshot, dropped=dropped, cost=Cost(spent_ns, round(tax_ns)), delays=waits.delays,
-                       pressure=waits.pressure, shared=self._shared, faults=self._faults_in(snapshot))
+                       pressure=waits.pressure, shared=self._shared, faults=self._faults_in(snapshot),
+                       spared=self._spared)
 
     def _faults_in(self, snapshot: Snapshot) -> Faults | None:
         """Of each region, as far as a probe counts them."""

@@ -5,7 +5,7 @@ import numpy as np
 
 from bench import damon, pressure, tmo, tmo_reclaim
 from bench.damon_trace import Told, aggregations
-from bench.inside.pressure import BY_REFS, WITH, WITHOUT
+from bench.inside.pressure import WITH, WITHOUT
 
 TRACE = """\
  kdamond.0-9 [000] ..... 10.000000: damon_aggregated: target_id=0 nr_regions=2 4096-8192: 3 7
@@ -73,7 +73,7 @@ def parts(faults: list[int]) -> list[dict[str, float]]:
 
 
 def pressure_remark(faults: list[int]) -> str:
-    one = {**MEASURED, "mglru": "0x0000", WITHOUT: parts([100, 200]), WITH: parts(faults), BY_REFS: parts(faults)}
+    one = {**MEASURED, "mglru": "0x0000", WITHOUT: parts([100, 200]), WITH: parts(faults)}
     return pressure.table_of([one]).remarks[0]
 
 

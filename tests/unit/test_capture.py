@@ -426,6 +426,11 @@ def test_page_faults_are_those_of_their_own_snapshot(tmp_path):
     assert found == [[3], None, [0], None]
 
 
+def test_that_nothing_was_cleared_is_said_of_its_own_snapshot(tmp_path):
+    written = [of(1, 1, spared=True), of(2, 1), of(1, 2), of(1, 3, spared=True)]
+    assert [s.spared for s in read(record(tmp_path / "r", written))] == [True, False, False, True]
+
+
 @pytest.mark.parametrize("payload", [b"1", np.array([(2, 1)], "<u4,<u8").tobytes()])
 def test_page_faults_that_make_no_sense_are_refused(payload):
     with pytest.raises(Undecodable):

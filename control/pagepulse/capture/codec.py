@@ -26,10 +26,10 @@ PREAMBLE = struct.Struct("<12sI")  # magic, version
 FRAME = struct.Struct("<4sII")  # kind, length of the payload, CRC-32 of kind, length and payload
 
 HEAD, MAPS, SNAP, DIFF, EVENT, DONE = b"HEAD", b"MAPS", b"SNAP", b"DIFF", b"EVNT", b"DONE"
-PROC, WAIT, PRES, SHAR, FALT = b"PROC", b"WAIT", b"PRES", b"SHAR", b"FALT"
+PROC, WAIT, PRES, SHAR, FALT, SPAR = b"PROC", b"WAIT", b"PRES", b"SHAR", b"FALT", b"SPAR"
 """What follows, up to the next one, is of another process (since version 3); for how long it waited for memory, and how
 much its control group does; what of its addresses others may map, too; page faults in the regions of the snapshot that
-comes next."""
+comes next; and that in this one nothing was cleared (empty)."""
 
 SCALARS = ("pid", "start_ns", "end_ns", "sampling_ns", "rss_bytes", "wss_bytes", "unknown_bytes", "unclearable_bytes",
            "dropped", "cpu_ns", "tax_ns", *(f"idle_{edge // 1_000_000_000}s_bytes" for edge in IDLE_EDGES_NS))

@@ -31,6 +31,7 @@ from pagepulse.capture.codec import (
     PROC,
     SHAR,
     SNAP,
+    SPAR,
     VERSION,
     WAIT,
     Encoder,
@@ -124,6 +125,8 @@ class Recorder:
             chunks.append(frame(SHAR, encode_shared(snapshot.shared)))
         if snapshot.faults is not None:
             chunks.append(frame(FALT, encode_faults(snapshot.faults)))
+        if snapshot.spared:
+            chunks.append(frame(SPAR, b""))
         key = process.next_key_ns is None or snapshot.end_ns >= process.next_key_ns
         if key:
             process.next_key_ns = snapshot.end_ns + KEY_EVERY_NS

@@ -27,6 +27,7 @@ from pagepulse.capture.codec import (
     PROC,
     SHAR,
     SNAP,
+    SPAR,
     WAIT,
     Decoder,
     Undecodable,
@@ -68,6 +69,8 @@ class _Process:
     shared: tuple[SharedRange, ...] = ()
     faults: bytes | None = None
     """Of its next snapshot, still coded."""
+    spared: bool = False
+    """In its next snapshot."""
     is_known: bool = False
     """A key snapshot of it was decoded, so that what builds on it can be."""
 
@@ -241,7 +244,7 @@ class Recording:
                     process.is_known = place >= first and (process.is_known or chunk.kind == SNAP)
                     if process.is_known:
                         yield self._snapshot(chunk, process)
-                    process.faults = None
+                    process.faults, process.spared = None, False
                 else:
                     self._take(chunk, process)
             except Undecodable as error:
@@ -250,7 +253,8 @@ class Recording:
     def _snapshot(self, chunk: Chunk, process: _Process) -> Snapshot:
         snapshot = process.decoder.decode(self._payload(chunk), process.mappings, key=chunk.kind == SNAP)
         faults = None if process.faults is None else decode_faults(process.faults, len(snapshot.regions))
-        return replace(snapshot, delays=process.delays, pressure=process.pressure, shared=process.shared, faults=faults)
+        return replace(snapshot, delays=process.delays, pressure=process.pressure, shared=process.shared, faults=faults,
+                       spared=process.spared)
 
     def _take(self, chunk: Chunk, process: _Process) -> None:
         """What holds from here on for the snapshots of a process."""
@@ -262,6 +266,8 @@ class Recording:
             process.shared = decode_shared(self._payload(chunk))
         elif chunk.kind == FALT:
             process.faults = self._payload(chunk)
+        elif chunk.kind == SPAR:
+            process.spared = True
         elif chunk.kind == PRES:
             process.pressure = decode_pressure(self._payload(chunk))
 

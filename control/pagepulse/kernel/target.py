@@ -53,6 +53,8 @@ class Target:
         self.cleared: list[Mapping] = []
         """The same, with how they are cleared."""
         self._taken = Taken()
+        self.keeps_taken = True
+        """What others clear counts until we clear it ourselves. False: we clear nothing, each read shows it once."""
 
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC."""
@@ -101,12 +103,23 @@ class Target:
         return _inside(chunks, spans)
 
     def read_windows(self, addresses: Addresses) -> WindowRead:
-        """Read windows; what another agent cleared since our own last clear counts as young."""
+        """Read windows; what another agent cleared since our own last clear, or read, counts as young."""
         read = self._reader.windows(self.process.pidfd, addresses, self.identity)
         if not self._probes.sees_taken:
             return read
         self._take_in()
-        return read._replace(young=read.young | self._taken.among(addresses) & read.present)
+        young = read.young | self._taken.among(addresses) & read.present
+        if not self.keeps_taken:
+            own = addresses[~self._is_shared_window(addresses)]
+            self._taken.forget(np.column_stack((own, own + np.uint64(WINDOW))))
+        return read._replace(young=young)
+
+    def _is_shared_window(self, addresses: Addresses) -> npt.NDArray[np.bool_]:
+        """Which windows may be of several mappings, and read for each of them: a mapping begins or ends inside."""
+        edges = np.unique([edge for m in self._mappings for edge in (m.start, m.end)]).astype(np.uint64)
+        inside: npt.NDArray[np.bool_] = (np.searchsorted(edges, addresses, side="right")
+                                         < np.searchsorted(edges, addresses + np.uint64(WINDOW)))
+        return inside
 
     def read_pages(self, start: int, end: int) -> PageBits:
         """The accessed bits of every page of a range, those among them that another agent cleared.

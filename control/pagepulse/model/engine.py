@@ -211,20 +211,20 @@ class Engine:
         work, self.work = self.work, Work()
         return work
 
-    def finish(self, patrol: int) -> Snapshot:
+    def finish(self, patrol: int, *, others_clear: bool = False) -> Snapshot:
         """End the aggregation interval. What it cost is for the caller to fill in.
 
         Args:
-            patrol: How many watched windows to read.
+            patrol: How many watched windows to read; if others clear, of all.
+            others_clear: We do not.
         """
         ended_ns = self.memory.now_ns()
         self.tick()
         self._learn_from_probe(self.memory.now_ns())
         self._read_back_along()
-        self.patrol(patrol, ended_ns)
+        self.patrol(patrol, ended_ns, also_dirty=others_clear)
         now_ns = self.memory.now_ns()
-        result = self._estimate(now_ns)
-        snapshot = self._snapshot(result, now_ns)
+        snapshot = self._snapshot(self._estimate(now_ns), now_ns)
         is_news = self._is_news or now_ns - self._closer_ns < _CLOSER_NS
         if now_ns - self._restructured_ns > (_RESTRUCTURE_NEWS_NS if is_news else _RESTRUCTURE_NS):
             self._restructure(now_ns)
@@ -323,9 +323,9 @@ class Engine:
 
     # --- patrol ----------------------------------------------------------------------------------------------------
 
-    def patrol(self, count: int, since_ns: int) -> None:
-        """Read so many watched windows in their turn, but for those that were read since then."""
-        chosen = self._rounds.next(count, since_ns)
+    def patrol(self, count: int, since_ns: int, *, also_dirty: bool = False) -> None:
+        """Read so many windows in turn, watched or also dirty ones, but for those that were read since then."""
+        chosen = self._rounds.next(count, since_ns, also_dirty=also_dirty)
         if not len(chosen):
             return
         seen = self._read(chosen)

@@ -25,12 +25,13 @@ class Patrol:
         self.hinted: Addresses = np.empty(0, np.uint64)
         """Addresses of windows where something happened: the next patrol reads them, too."""
 
-    def next(self, count: int, since_ns: int) -> Indices:
+    def next(self, count: int, since_ns: int, *, also_dirty: bool = False) -> Indices:
         """Windows to read now, fewer than allowed where there is nothing to see.
 
         Args:
             count: How many at most, beside those that were hinted at.
             since_ns: Windows that were read since then have been seen.
+            also_dirty: Read those of which all is dirty, too: another agent may have cleared them.
         """
         windows, order = self._windows, self._order
         if not len(order):
@@ -46,6 +47,6 @@ class Patrol:
             turn = np.union1d(turn, hinted[hinted < len(windows)])
             self.hinted = np.empty(0, np.uint64)
         # All pages dirty: nothing to see before the next clear. The probes were just read.
-        useful = (windows.watched[turn] != 0) | (windows.present[turn] != windows.mask[turn])
+        useful = also_dirty | (windows.watched[turn] != 0) | (windows.present[turn] != windows.mask[turn])
         due: Indices = turn[useful & (windows.read_ns[turn] < since_ns)]
         return due

@@ -86,6 +86,8 @@ class Snapshot:
     """Of the target's control group; None where it has none of its own, or the kernel does not measure it."""
     faults: npt.NDArray[np.uint64] | None = None
     """Page faults in each region, shape (n,), told by a probe; None: nobody looked."""
+    spared: bool = False
+    """The target was short of memory: nothing was cleared, only read."""
 
     @property
     def max_nr_accesses(self) -> float:

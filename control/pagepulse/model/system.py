@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+HIGH_ABOVE = 0.01
+"""Share of ten seconds in which some task waited for memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
@@ -17,6 +20,11 @@ class Pressure:
     some_avg10: float
     """Share of the last ten seconds, 0 to 1."""
     full_avg10: float
+
+    @property
+    def is_high(self) -> bool:
+        """Whether the kernel takes what is in use: what it knows of hot and cold must not be disturbed then."""
+        return self.some_avg10 > HIGH_ABOVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     faults = [None] * len(snapshot.regions) if snapshot.faults is None else snapshot.faults.tolist()
     waiting = {name: asdict(value) for name, value in (("delays", snapshot.delays), ("pressure", snapshot.pressure))
                if value is not None}
-    return {"start_ns": snapshot.start_ns, "end_ns": snapshot.end_ns, **waiting, "regions": [
+    times = {"start_ns": snapshot.start_ns, "end_ns": snapshot.end_ns, "cleared": not snapshot.spared}
+    return {**times, **waiting, "regions": [
         _region_json(snapshot, dict(zip(names, row, strict=True))) | {"faults": count}
         for row, count in zip(snapshot.regions.tolist(), faults, strict=True)]}
 

@@ -14,6 +14,8 @@ UNKNOWN_MEANS = "never yet seen untouched, so neither hot nor cold"
 UNCLEARABLE_MEANS = "shared, locked, hugetlb or pinned: the kernel does not clear its accessed bits for us"
 CLEARED_TOGETHER = ("cleared by clear_refs, all at once and with no TLB flush: what stays in the TLB looks idle for up "
                     "to a second, and nothing shorter is told apart")
+SPARED_MEANS = ("nothing was cleared, so as not to disturb the kernel's own search for cold memory: what is in use is "
+                "known as far as that search went")
 DROPPED_MEANS = "reads that failed or were overtaken"
 
 
@@ -78,6 +80,8 @@ def waits(snapshot: Snapshot) -> list[str]:
     if pressure is not None and pressure.some_avg10:
         lines.append(f"of its control group some wait for memory {format_share(pressure.some_avg10)} of the time, all "
                      f"{format_share(pressure.full_avg10)}")
+    if snapshot.spared:
+        lines.append(SPARED_MEANS)
     return lines
 
 

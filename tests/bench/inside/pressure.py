@@ -19,11 +19,12 @@ from bench.inside.groups import born_in, group_of, read
 from bench.programs.stores import VALUE_BYTES, Redis
 from bench.watching import watched
 from demo.swap import temporary_swap
+from pagepulse.model.snapshot import Snapshot
 from workload import major_faults
 
 SWAP_BYTES = 1 << 30
-WITHOUT, WITH, BY_REFS = "without", "with", "with --clear refs"
-OPTIONS: dict[str, tuple[str, ...] | None] = {WITHOUT: None, WITH: (), BY_REFS: ("--clear", "refs")}
+WITHOUT, WITH = "without", "with"
+OPTIONS: dict[str, tuple[str, ...] | None] = {WITHOUT: None, WITH: ()}
 ROUNDS = "rounds.json"
 _SETTLED_S = 10
 """After the limit came down."""
@@ -64,8 +65,18 @@ def part(program: Redis, group: Path, side: str, settle_s: float, measure_s: flo
                      "reclaimed": read(group, "pgsteal") - reclaimed, "seconds": measure_s, "p99_us": done.p99_us or 0}
         if watch is not None:
             cpu, tax = watch.shares()
-            found |= {"cpu": cpu, "tax": tax, "snapshots": len(watch.snapshots)}
+            found |= {"cpu": cpu, "tax": tax, "snapshots": len(watch.snapshots)} | seen(watch.snapshots)
     return found
+
+
+def seen(snapshots: list[Snapshot]) -> dict[str, float]:
+    """In how many nothing was cleared, and means of what was known."""
+    count = max(len(snapshots), 1)
+    return {"spared": sum(one.spared for one in snapshots),
+            "wss_bytes": sum(one.wss_bytes for one in snapshots) / count,
+            "unknown_bytes": sum(one.unknown_bytes for one in snapshots) / count,
+            "rss_bytes": sum(one.rss_bytes for one in snapshots) / count,
+            "some_avg10": sum(one.pressure.some_avg10 for one in snapshots if one.pressure is not None) / count}
 
 
 def main() -> int:

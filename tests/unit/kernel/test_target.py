@@ -237,6 +237,26 @@ def test_small_mappings_that_share_a_window_both_see_what_was_taken(watched):
     assert shown(watched, [BASE, BASE]) == [0b11, 0b11]
 
 
+def test_where_we_clear_nothing_each_read_shows_what_was_taken_once(watched):
+    watched.keeps_taken = False
+    watched._probes.taken = {BASE: 0b101}
+    assert shown(watched, [BASE, BASE + WINDOW]) == [0b101, 0]
+    assert shown(watched, [BASE]) == [0]
+    watched._probes.taken = {BASE: 0b1}
+    assert shown(watched, [BASE]) == [0b1]
+
+
+def test_what_was_taken_in_a_window_that_two_mappings_share_stays_for_the_other(watched, monkeypatch):
+    text = (f"{BASE:x}-{BASE + PAGE:x} rw-p 00000000 00:00 0 a\n"
+            f"{BASE + PAGE:x}-{BASE + CHUNK:x} rw-p 00000000 00:00 0 b\n")
+    monkeypatch.setattr(watched.process, "maps_text", lambda: text)
+    watched.mappings()
+    watched.keeps_taken = False
+    watched._probes.taken = {BASE: 0b11, BASE + WINDOW: 0b11}
+    assert shown(watched, [BASE, BASE + WINDOW]) == [0b11, 0b11]
+    assert shown(watched, [BASE, BASE + WINDOW]) == [0b11, 0]
+
+
 def test_without_clearing_probes_reads_are_passed_on_as_they_are(watched):
     watched._probes.sees_taken = False
     watched._probes.taken = {BASE: 0b1}

@@ -426,6 +426,25 @@ def test_a_hinted_window_is_read_even_if_the_patrol_would_not_come_to_it():
     assert engine.windows.dirty()[5] == 1
 
 
+@pytest.mark.parametrize("others_clear", [True, False])
+def test_where_others_clear_reading_alone_shows_what_they_found_idle(others_clear):
+    memory = FakeMemory(16 * MIB)
+    memory.map(BASE, 16 * MIB)
+    engine = engine_of(memory)
+    engine.update()
+    memory.take(BASE, 16 * MIB // PAGE)
+    for _ in range(5):
+        engine.sweep(0)
+        engine.begin(0)
+        memory.advance(SECOND)
+        memory.touch(BASE, MIB // PAGE)
+        snapshot = engine.finish(4096, others_clear=others_clear)
+        engine.update()
+    assert memory.counts.clears == 0
+    assert snapshot.unknown_bytes == (MIB if others_clear else 16 * MIB)
+    assert snapshot.idle_bytes[1] == (15 * MIB if others_clear else 0)
+
+
 def test_pages_paged_out_and_fetched_back_are_counted_as_returned():
     memory = FakeMemory(4 * MIB)
     memory.map(BASE, 4 * MIB)

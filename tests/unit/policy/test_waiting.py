@@ -10,6 +10,11 @@ from pagepulse.policy.guard_settings import WaitsGuard
 from pagepulse.policy.waiting import harm, slowdown
 
 
+@pytest.mark.parametrize(("some", "is_high"), [(0.0, False), (0.01, False), (0.0101, True), (1.0, True)])
+def test_pressure_is_high_where_some_wait_a_hundredth_of_the_time(some, is_high):
+    assert Pressure(0, 0, some, 0.0).is_high == is_high
+
+
 def full(share):
     return Pressure(0, 0, share, share)
 

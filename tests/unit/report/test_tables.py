@@ -69,6 +69,14 @@ def test_regions_json_has_the_promised_keys():
         "faults": None}]
 
 
+def test_that_nothing_was_cleared_is_said():
+    spared = replace(snapshot(touched_region()), spared=True)
+    cleared = [one["cleared"] for one in json.loads("".join(regions_json([snapshot(), spared])))["snapshots"]]
+    assert cleared == [True, False]
+    assert "nothing was cleared" in " ".join(regions_text([spared], 0, 80))
+    assert "nothing was cleared" not in " ".join(regions_text([snapshot()], 0, 80))
+
+
 def test_page_faults_have_a_column_where_a_probe_counts_them_and_there_is_room():
     faulting = replace(snapshot(touched_region(share=.5), touched_region(BASE + 2 * MIB, share=.5)),
                        faults=np.array([7, 0], np.uint64))
