@@ -40,7 +40,9 @@ recording = "/var/lib/pagepulse/sleepers.data"
 [targets.pulses]
 exe = "pulse"
 schemes = "old.json"
+budget = "10 %"
 """
+"""Emulation makes everything some 20 times as dear: 1 % would be an interval each 40 s."""
 
 
 def scheme(age: str) -> str:
