@@ -296,7 +296,7 @@ class Engine:
             self.windows.forget_rates(np.flatnonzero(contradicted[self._owner]))
         self.windows.probed_ns[probe.windows] = now_ns
         self.windows.book(probe.windows, outcome.hits * weight, outcome.exposure_ns * weight,
-                          np.full(len(weight), _NEWER))
+                          np.where(self.windows.bounded[probe.windows], 0.0, _NEWER))
         self.windows.bounded[probe.windows] = False
 
     def _read_along(self, chosen: Indices) -> Indices:

@@ -60,8 +60,9 @@ def tick_times_ns(sampling_ns: int, aggregation_ns: int) -> Iterator[int]:
 def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, rng: np.random.Generator) -> Indices:
     """Windows to probe, fewer than allowed where little is uncertain.
 
-    A quarter goes to the regions probed longest ago, so that a change is noticed. The others go where they teach most:
-    to each region by how much of it is dirty and how uncertain its share of touched pages is (J. Neyman, 1934).
+    Each region with dirty memory has one, or a quarter of them goes to those probed longest ago, so that a change is
+    noticed. The others go where they teach most: to each region by how much of it is dirty and how uncertain its share
+    of touched pages is (J. Neyman, 1934).
     Within a region the window is taken that was probed longest ago, out of a few at random.
 
     Args:
@@ -78,8 +79,9 @@ def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, r
     edges = np.searchsorted(region_of, np.arange(len(regions) + 1))
     there = np.flatnonzero(np.diff(edges))
     error = share_error(regions["quick_hits"][there], regions["trials"][there])
-    count = min(count, _FEW_PROBES + _PROBES_EACH * int((error > _CERTAIN_BELOW).sum()))
-    stalest = there[np.argsort(regions["probed_ns"][there], kind="stable")[: -(-count // 4)]]
+    to_teach = _PROBES_EACH * int((error > _CERTAIN_BELOW).sum())
+    count = min(count, max(len(there), _FEW_PROBES) + to_teach)
+    stalest = there[np.argsort(regions["probed_ns"][there], kind="stable")[: max(count - to_teach, -(-count // 4))]]
     weight = np.cumsum(np.diff(edges)[there] * error)
     taught = there[np.searchsorted(weight, rng.random(count - len(stalest)) * weight[-1])]
     regions_chosen = np.concatenate((stalest, taught))

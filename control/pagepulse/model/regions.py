@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,10 +39,10 @@ EVIDENCE = ("hits", "quick_hits", "trials", "exposure_ns", "wakes", "watch_ns")
 AREA = np.dtype([("start", "<u8"), ("end", "<u8"), ("mapping", "<i8")])
 
 Rows = npt.NDArray[np.void]
+Floats = npt.NDArray[np.float64]
 
 MERGE_BELOW = 6.0
 """G (see evidence.py) below which two neighbours are taken for alike: 5.99 is chi squared's 95 % for two shares."""
-
 
 CHANGED_ABOVE = 10.8
 """G above which a probe contradicts the older ones, which are then forgotten: one case of a thousand."""
@@ -159,49 +160,80 @@ def split_to_minimum(regions: Rows, minimum: int, grain: int) -> Rows:
     return regions
 
 
-def merge(regions: Rows, touches: npt.NDArray[np.float64], exposure: npt.NDArray[np.float64], now_ns: int,
-          minimum: int, maximum: int) -> Rows:
+class Seen(NamedTuple):
+    """What watched pages of each region showed, scaled to independent witnesses: shape (n,) each."""
+
+    touches: Floats
+    exposure: Floats
+    """Time for which they were watched."""
+    least_touches: Floats
+    """The same of pages whose rate is only bounded from below: nearly all of their window was touched at some time."""
+    least_exposure: Floats
+
+    @classmethod
+    def of(cls, touches: Floats, exposure: Floats) -> Self:
+        """Of pages whose rate is known."""
+        return cls(touches, exposure, np.zeros(len(touches)), np.zeros(len(touches)))
+
+    def joined(self, first: npt.NDArray[np.intp]) -> Self:
+        """The same of merged regions, each of which begins at one of these."""
+        return type(self)(*(np.add.reduceat(column, first) for column in self))
+
+
+def merge(regions: Rows, seen: Seen, now_ns: int, minimum: int, maximum: int) -> Rows:
     """Merge neighbours that cannot be told apart; then, above `maximum`, those that differ least.
 
     Args:
         regions: dtype STATE.
-        touches: Of watched pages of each region, shape (n,), scaled to independent witnesses.
-        exposure: Time for which they were watched, scaled likewise.
+        seen: Of each region.
         now_ns: Ages are compared at this time.
         minimum: Never fewer regions than this.
         maximum: Never more, as far as neighbours in one area allow.
     """
     threshold = MERGE_BELOW
     while len(regions) > minimum:
-        joins = _joins(regions, touches, exposure, now_ns, threshold)
+        joins = _joins(regions, seen, now_ns, threshold)
         joins[np.cumsum(joins) > len(regions) - minimum] = False
         if joins.any():
             first = np.flatnonzero(np.concatenate(([True], ~joins)))
-            regions = _joined(regions, first)
-            touches, exposure = np.add.reduceat(touches, first), np.add.reduceat(exposure, first)
-        if len(regions) <= maximum or threshold > 1e12:
+            regions, seen = _joined(regions, first), seen.joined(first)
+        elif len(regions) <= maximum or threshold > 1e12:
             break
-        threshold *= 4
+        else:
+            threshold *= 4
+        if threshold > MERGE_BELOW and len(regions) <= maximum:
+            break
     return regions
 
 
-def _joins(regions: Rows, touches: npt.NDArray[np.float64], exposure: npt.NDArray[np.float64], now_ns: int,
-           threshold: float) -> npt.NDArray[np.bool_]:
+def _joins(regions: Rows, seen: Seen, now_ns: int, threshold: float) -> npt.NDArray[np.bool_]:
     """Which regions merge into their predecessor, shape (n - 1,).
 
     Only every second of a run, so that small differences cannot add up along it unseen.
     """
     left, right = regions[:-1], regions[1:]
-    difference = disagreement(touches[:-1], exposure[:-1], touches[1:], exposure[1:], rate_log_likelihood)
     ages = now_ns - regions["since_ns"] + 1_000_000_000
     same_age = (2 * ages[:-1] >= ages[1:]) & (2 * ages[1:] >= ages[:-1])
     # A region that was never watched may be anything: it waits for its first clear.
-    known = exposure > 0
-    alike = (difference < threshold) & ((same_age & (known[:-1] == known[1:])) | (threshold > MERGE_BELOW))
+    known = seen.exposure + seen.least_exposure > 0
+    alike = _difference(seen) < threshold
+    alike &= (same_age & (known[:-1] == known[1:])) | (threshold > MERGE_BELOW)
     alike &= (left["area"] == right["area"]) & (left["end"] == right["start"])
     run = np.arange(len(alike)) - np.maximum.accumulate(np.where(alike, -1, np.arange(len(alike))))
     chosen: npt.NDArray[np.bool_] = alike & (run % 2 == 1)
     return chosen
+
+
+def _difference(seen: Seen) -> Floats:
+    """G of each region and the next, shape (n - 1,): of their rates, and of each one's rate and the other's bound."""
+    touches, exposure, least_touches, least_exposure = seen
+    difference = disagreement(touches[:-1], exposure[:-1], touches[1:], exposure[1:], rate_log_likelihood)
+    for this, other in ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))):
+        # A rate that is higher than the bound keeps it, and does not differ from it.
+        enough = least_touches[this] * exposure[other] / np.maximum(touches[other], 1e-9)
+        kept_to = np.minimum(least_exposure[this], enough)
+        difference += disagreement(least_touches[this], kept_to, touches[other], exposure[other], rate_log_likelihood)
+    return difference
 
 
 def _joined(regions: Rows, first: npt.NDArray[np.intp]) -> Rows:

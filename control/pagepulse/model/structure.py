@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pagepulse.model import regions as region_model
 from pagepulse.model.evidence import WITNESS, Floats, island_gains, rate_log_likelihood, split_gains
 from pagepulse.model.memory import CHUNK, WINDOWS_PER_CHUNK, Addresses, Mapping
-from pagepulse.model.regions import Rows
+from pagepulse.model.regions import Rows, Seen
 from pagepulse.model.windows import Indices, Windows
 
 SPLIT_ABOVE = 20.0
@@ -40,14 +40,15 @@ def restructured(regions: Rows, windows: Windows, owner: Indices, bounds: tuple[
         bounds: How many regions at least, and at most.
         now_ns: Ages are compared at this time.
     """
-    exposure_ns = _exposure_ns(windows, owner, len(regions))
-    touches, exposure = (_summed(column * WITNESS, owner, len(regions)) for column in (windows.touches, exposure_ns))
-    result = region_model.merge(regions, touches, exposure, now_ns, *bounds)
+    result = region_model.merge(regions, _seen_of_regions(windows, owner, len(regions)), now_ns, *bounds)
     for _ in range(_ROUNDS):
         cuts = _cuts(result, windows, bounds[1] - len(result))
         if not len(cuts):
             break
         result = region_model.split_at(result, cuts)
+        # What stood out in a region may be like the other half of it, once that is cut in two.
+        seen = _seen_of_regions(windows, owners(result, windows), len(result))
+        result = region_model.merge(result, seen, now_ns, *bounds)
     if len(result) != len(regions) or not np.array_equal(result["start"], regions["start"]):
         _share_out_wakes(result, windows)
     return result
@@ -57,13 +58,20 @@ def _summed(values: npt.NDArray[np.float64], owner: Indices, count: int) -> npt.
     return np.bincount(owner, values, count).astype(np.float64)
 
 
-def _exposure_ns(windows: Windows, owner: Indices, count: int) -> npt.NDArray[np.float64]:
-    """Exposure of each window. Where its rate is only bounded from below, it is taken to be its region's, if higher."""
+def _seen_of_regions(windows: Windows, owner: Indices, count: int) -> Seen:
+    bounded = windows.bounded
+    columns = (column * which * WITNESS for which in (~bounded, bounded)
+               for column in (windows.touches, windows.exposure_ns))
+    return Seen(*(_summed(column, owner, count) for column in columns))
+
+
+def _seen_of_windows(windows: Windows, owner: Indices, count: int) -> tuple[Floats, Floats]:
+    """Touches and exposure of each window: none of one whose bound its region's rate keeps, for that says nothing."""
     sure = ~windows.bounded
     touches = _summed(windows.touches * sure, owner, count)
     exposure_ns = _summed(windows.exposure_ns * sure, owner, count)
-    typical_ns = windows.touches * (exposure_ns / np.maximum(touches, 1e-9))[owner]
-    return np.where(windows.bounded, np.minimum(windows.exposure_ns, typical_ns), windows.exposure_ns)
+    tells = sure | (windows.touches * exposure_ns[owner] > windows.exposure_ns * touches[owner])
+    return windows.touches * tells, windows.exposure_ns * tells
 
 
 def scale_of(windows: Windows, regions: Rows, owner: Indices, mappings: Sequence[Mapping], chunks: Addresses) -> Floats:
@@ -145,12 +153,12 @@ def _share_out_wakes(regions: Rows, windows: Windows) -> None:
 def _cuts(regions: Rows, windows: Windows, room: int) -> Addresses:
     """Where to cut: around islands, and where the two parts of a region disagree most; at most `room` addresses."""
     owner = owners(regions, windows)
+    touches, exposure = _seen_of_windows(windows, owner, len(regions))
     # Most regions have seen no touch at all: there is nothing to cut in them.
-    active = np.flatnonzero((_summed(windows.touches, owner, len(regions)) > 0)[owner])
+    active = np.flatnonzero((_summed(touches, owner, len(regions)) > 0)[owner])
     if room <= 0 or not len(active):
         return np.empty(0, np.uint64)
-    exposure = _exposure_ns(windows, owner, len(regions))[active] * WITNESS
-    touches = windows.touches[active] * WITNESS
+    touches, exposure = touches[active] * WITNESS, exposure[active] * WITNESS
     first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
     rank = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(active))))
     edges = np.concatenate((_island_edges(touches, exposure, first, rank), _best_cuts(touches, exposure, first, rank)))

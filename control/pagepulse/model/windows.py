@@ -47,6 +47,7 @@ _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "ref
 
 _PATIENCE, _LONGEST_PATIENCE_NS = 2, 3_600_000_000_000
 _ASLEEP_ABOVE = 16  # touches that were to be expected: no luck explains that there was hardly one
+_NEARLY_ALL = 7 / 8  # of a window: woken in one go, more of them tell no rate but the least it can be
 _EVIDENCE_NS = WINDOW_PAGES * 10_000_000_000.0  # evidence reaches back some ten seconds
 
 
@@ -268,9 +269,9 @@ class Windows:
     def book_wakes(self, index: Indices, watched: Counts, woken: Counts, exposure_ns: npt.NDArray[np.float64]) -> None:
         """Add what a read showed of watched pages to the evidence of their windows.
 
-        The more of a window woke up, the less its past says. Where all did, their rate has only a lower bound: nothing
-        new if a higher rate is known; otherwise the window is marked as *bounded*. Where far fewer woke up than the
-        past foretold, it is forgotten.
+        The more of a window woke up, the less its past says. Where nearly all did, it may have been idle until shortly
+        before, and its rate has only a lower bound: nothing new if a higher rate is known; otherwise the window is
+        marked as *bounded*. Where far fewer woke up than the past foretold, it is forgotten.
 
         Args:
             index: Windows, shape (n,), each at most once.
@@ -278,7 +279,7 @@ class Windows:
             woken: Of these.
             exposure_ns: Time for which they were watched, summed over pages (`estimate.watch_time_ns`).
         """
-        bounded = (woken > 0) & (woken == watched)
+        bounded = woken > _NEARLY_ALL * watched
         known = ~self.bounded[index] & (self.touches[index] > 0)
         known &= self.touches[index] * exposure_ns >= woken * self.exposure_ns[index]
         teaches = ~(bounded & known) & (exposure_ns > 0)

@@ -96,6 +96,15 @@ def test_most_probes_go_to_the_region_that_is_uncertain():
     assert of_second > 2 * of_first
 
 
+def test_each_region_is_probed_where_there_are_enough_probes_however_well_it_is_known():
+    scene = Scene(32 * MIB)
+    scene.regions = split_at(scene.regions, BASE + np.arange(1, 16, dtype=np.uint64) * np.uint64(CHUNK))
+    scene.owner = owners(scene.regions, scene.windows)
+    scene.regions["trials"] = scene.regions["hits"] = scene.regions["quick_hits"] = 1e6
+    assert set(scene.owner[scene.probes(64)].tolist()) == set(range(16))
+    assert len(scene.probes(8)) == 8
+
+
 # --- patrols -------------------------------------------------------------------------------------------------------
 
 @given(st.integers(0, 100))

@@ -70,8 +70,8 @@ def test_regions_follow_mappings_that_come_and_go(before, after, points):
 def test_merging_keeps_every_byte_and_both_bounds(made, points, minimum, more, touches):
     areas = r.areas_of(made, 1000)
     regions = some_regions(areas, points)
-    touched = np.array(touches[: len(regions)])
-    merged = r.merge(regions, touched, np.full(len(regions), 1e9), NOW, minimum, minimum + more)
+    touched, watched = np.array(touches[: len(regions)]), np.full(len(regions), 1e9)
+    merged = r.merge(regions, r.Seen(touched, watched, touched[::-1], watched), NOW, minimum, minimum + more)
 
     assert tiles(merged, areas)
     assert len(merged) >= min(minimum, len(regions))
@@ -96,16 +96,28 @@ def test_100_000_mappings_become_no_more_areas_than_allowed():
 def test_neighbours_alike_become_one_and_others_do_not():
     areas = r.areas_of([Mapping(0x100000, 0x500000, "[anon]")], 10)
     regions = r.split_at(r.fit(np.empty(0, r.STATE), areas, NOW), np.array([0x200000, 0x300000, 0x400000], np.uint64))
-    merged = r.merge(regions, np.array([0.0, 0.0, 500.0, 500.0]), np.full(4, 1e9), NOW, 1, 1000)
+    merged = r.merge(regions, r.Seen.of(np.array([0.0, 0.0, 500.0, 500.0]), np.full(4, 1e9)), NOW, 1, 1000)
 
     assert merged["start"].tolist() == [0x100000, 0x300000]
+
+
+@pytest.mark.parametrize(("touches_of_other", "become"), [(0.0, 2), (50.0, 2), (500.0, 1), (5000.0, 1)])
+def test_a_region_with_a_lower_bound_is_like_one_that_keeps_it(touches_of_other, become):
+    areas = r.areas_of([Mapping(0x100000, 0x300000, "[anon]")], 10)
+    regions = r.split_at(r.fit(np.empty(0, r.STATE), areas, NOW), np.array([0x200000], np.uint64))
+    bound, other = np.array([400.0, 0.0]), np.array([0.0, touches_of_other])
+    watched_ns = np.array([1e9, 0.0])
+    for flip in (slice(None), slice(None, None, -1)):
+        seen = r.Seen(other[flip], watched_ns[::-1][flip], bound[flip], watched_ns[flip])
+
+        assert len(r.merge(regions, seen, NOW, 1, 1000)) == become
 
 
 def test_a_merged_region_is_as_old_as_its_parts_by_size():
     areas = r.areas_of([Mapping(0x100000, 0x500000, "[anon]")], 10)
     regions = r.split_at(r.fit(np.empty(0, r.STATE), areas, NOW), np.array([0x200000], np.uint64))
     regions["since_ns"] = [NOW - 40_000_000_000, NOW - 30_000_000_000]
-    [merged] = r.merge(regions, np.zeros(2), np.full(2, 1e9), NOW, 1, 1000)
+    [merged] = r.merge(regions, r.Seen.of(np.zeros(2), np.full(2, 1e9)), NOW, 1, 1000)
 
     assert NOW - int(merged["since_ns"]) == pytest.approx(32.5e9)
 

@@ -416,10 +416,11 @@ def wake(windows: Windows, watched: int, woken: int, seconds: float) -> None:
     windows.book_wakes(np.array([0]), np.array([watched]), np.array([woken]), np.array([seconds * 1e9]))
 
 
-def test_a_window_that_woke_up_as_a_whole_has_a_lower_bound_of_a_rate():
+@pytest.mark.parametrize(("woken", "bounded"), [(64, True), (57, True), (56, False), (1, False), (0, False)])
+def test_a_window_that_nearly_all_woke_up_has_a_lower_bound_of_a_rate(woken, bounded):
     windows = one_window()
-    wake(windows, 64, 64, 8.0)
-    assert (windows.bounded[0], windows.touches[0], windows.exposure_ns[0]) == (True, 64, 8e9)
+    wake(windows, 64, woken, 8.0)
+    assert (windows.bounded[0], windows.touches[0], windows.exposure_ns[0]) == (bounded, woken, 8e9)
     wake(windows, 64, 0, 8.0)
     assert not windows.bounded[0]
 
