@@ -126,6 +126,7 @@ def soak(length_s: float) -> Course:
         _lose_the_compiler(daemon)
         daemon.start()
         course, reloads = Course(), Reloads(daemon, other)
+        _visit_once(daemon, visitor)
         course.descriptors.append(_descriptors_at_rest(daemon))
         with churn(busy):
             _through_the_weather(course, reloads, visitor, disk, length_s)
@@ -143,6 +144,13 @@ def _targets(places: dict[str, Path], disk: Path) -> str:
         tables.append(f'[targets.{name}]\ncgroup = "{place}"\nbudget = "2%"\nrotate_size = "128KiB"\nkeep = 1000000\n'
                       f'recording = "{disk}/{name}/{name}.data"\n')
     return "".join(tables).replace("[targets.steady]\n", '[targets.steady]\nschemes = "cold.json"\n')
+
+
+def _visit_once(daemon: Daemon, visitor: Visitor) -> None:
+    """A target whose control group has been there once is listening for its processes from then on."""
+    visitor.come_or_go()
+    assert daemon.tells("visiting", lambda target: len(target["processes"]) == 1), daemon.status()
+    visitor.come_or_go()
 
 
 def _descriptors_at_rest(daemon: Daemon) -> int:

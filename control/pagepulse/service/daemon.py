@@ -185,7 +185,7 @@ class Daemon:
                 self._targets[name] = WatchedTarget(plan, self._reader, self._delays)
         self._targets = {name: self._targets[name] for name in wanted}
         self._rest_or_go_on()
-        gc.freeze()
+        gc.collect()  # a target that is gone is a heap of cycles, and holds all that was known of its memory
 
 
 def _one_line(error: PagepulseError) -> str:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The daemon's loop, without a kernel: programs that nobody runs are waited for."""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+import pytest
+
+from pagepulse.fleet.fleet import Fleet
+from pagepulse.model.prices import Prices
+from pagepulse.service import daemon as service
+from pagepulse.service import target
+from pagepulse.service.config import load_configuration
+from pagepulse.service.notify import Notifier
+
+ANYBODY = frozenset({os.geteuid()})
+
+
+class Script:
+    """Wakeups that never sleep: at each turn of the loop the next thing happens, and then a hangup."""
+
+    def __init__(self, *steps) -> None:
+        self._steps = list(steps)
+
+    @property
+    def is_over(self) -> bool:
+        return not self._steps
+
+    def take_hangup(self) -> bool:
+        self._steps.pop(0)()
+        return True
+
+    def wait_until(self, _deadline_ns: int, _fds: list[int]) -> frozenset[int]:
+        return frozenset()
+
+    def wake(self) -> None:
+        """It is awake."""
+
+
+@pytest.fixture
+def fleets(monkeypatch) -> list[weakref.ref[Fleet]]:
+    """Every fleet that is made."""
+    made: list[weakref.ref[Fleet]] = []
+
+    def fleet(*args) -> Fleet:
+        one = Fleet(*args)
+        made.append(weakref.ref(one))
+        return one
+
+    monkeypatch.setattr(target, "Fleet", fleet)
+    monkeypatch.setattr("pagepulse.fleet.fleet.calibrate", lambda _reader: Prices(1, 1, 1, 1))
+    monkeypatch.setattr(service, "ONLY_ROOT", ANYBODY)
+    return made
+
+
+def test_nothing_is_left_of_targets_that_are_gone_however_often_the_configuration_changed(tmp_path, fleets):
+    table = '[targets.{0}]\nexe = "nobody-runs-{0}"\n'.format
+
+    def write(*names: str) -> None:
+        new = tmp_path / "new~"
+        new.write_text("".join(map(table, names)))
+        new.chmod(0o600)
+        new.replace(tmp_path / "pagepulse.toml")
+
+    write("stays")
+    steps = [lambda: write("stays", "comes"), lambda: write("stays", "comes"), lambda: write("stays")] * 3
+    script = Script(*steps, lambda: None)
+    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), None, None, script, Notifier())
+    daemon.run()
+    alive = [fleet() is not None for fleet in fleets]
+    daemon.close()
+
+    assert alive == [True, False, False, False]
