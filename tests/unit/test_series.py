@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import lzma
 import tempfile
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,8 +37,9 @@ def many(count: int, pids: int = 1, apart_ns: int = SECOND):
 
 
 def write(path: Path, snapshots, rotation: Rotation = EACH, **header):
-    now = [snapshots[0].start_ns]
-    with (patch("time.monotonic_ns", lambda: now[0]),
+    begun_ns, wall_ns = snapshots[0].start_ns, time.time_ns()
+    now = [begun_ns]
+    with (patch("time.monotonic_ns", lambda: now[0]), patch("time.time_ns", lambda: wall_ns + now[0] - begun_ns),
           Series(path, {"boot_id": "one", **header}, rotation, force=True) as kept):
         for one in snapshots:
             now[0] = one.end_ns
@@ -241,6 +243,24 @@ def test_the_time_of_day_is_that_of_the_part_that_was_written_then(tmp_path, mon
         write(tmp_path / f"{name}.data", many(20)[first:first + 10], Rotation())
     for since_s, left in ((1010 + jump_s + 4, 6), (1010 + jump_s - 1, 20 if jump_s < 0 else 10)):
         assert len(spans_in([tmp_path], TimeRange(When(since_s * SECOND + 1)))) == left
+
+
+@pytest.mark.parametrize("jump_s", [3600, -400])
+def test_the_time_of_day_is_told_anew_in_a_recording_during_which_it_jumped(tmp_path, monkeypatch, jump_s):
+    path, written = tmp_path / "r.data", many(20)
+    monotonic_ns, wall_ns = [written[0].start_ns], [1000 * SECOND]
+    monkeypatch.setattr("time.monotonic_ns", lambda: monotonic_ns[0])
+    monkeypatch.setattr("time.time_ns", lambda: wall_ns[0])
+    with Recorder(path, {}) as recorder:
+        for place, one in enumerate(written):
+            wall_ns[0] += one.end_ns - monotonic_ns[0] + (jump_s * SECOND if place == 10 else 0)
+            monotonic_ns[0] = one.end_ns
+            recorder.write(one)
+        recorder.close({})
+    with Recordings.open([path]) as recordings:
+        assert [event.at_ns for event in recordings.events() if event.kind == "clock"] == [written[10].end_ns]
+    for since_s, left in ((1019 + jump_s, 1), (1010 + jump_s, 20 if jump_s < 0 else 10), (1011 + jump_s, 9)):
+        assert len(spans_in([path], TimeRange(When(since_s * SECOND)))) == left
 
 
 def test_files_of_one_boot_keep_their_times_to_the_nanosecond(tmp_path):

@@ -52,6 +52,10 @@ from pagepulse.model.system import Delays, Pressure
 KEY_EVERY_NS = 10_000_000_000
 """A snapshot that needs none before it, this often: the newest one is then found without decoding an hour."""
 
+CLOCK = "clock"
+"""Kind of the event that says what the clock on the wall shows, after it went on without the other one."""
+_JUMP_NS = 1_000_000_000  # the machine slept, or the clock was set; being sped up or slowed down does not part the two
+
 _HINTS = {errno.ENOSPC: "free some space, or record to another disk with -o",
           errno.EDQUOT: "the disk quota is used up: record to another place with -o",
           errno.EFBIG: "the file size limit is reached: raise `ulimit -f`, or record for a shorter time"}
@@ -93,7 +97,9 @@ class Recorder:
         self._fd = _create(self.path, force=force)
         with suppress(OSError):  # not every file system has locks
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells readers that it grows
-        self._append(PREAMBLE.pack(MAGIC, VERSION) + _json_chunk(HEAD, {**header, **_own_header()}))
+        clock = _clock()
+        self._wall_ahead_ns = clock["realtime_ns"] - clock["monotonic_ns"]
+        self._append(PREAMBLE.pack(MAGIC, VERSION) + _json_chunk(HEAD, {**header, **_own_header(), "clock": clock}))
 
     @property
     def size_bytes(self) -> int:
@@ -106,6 +112,7 @@ class Recorder:
         Raises:
             PagepulseError: The disk is full, for instance. Every earlier snapshot stays readable.
         """
+        self._tell_if_clock_jumped()
         chunks = []
         process = self._processes.setdefault(snapshot.pid, _Process())
         if self._pid not in (None, snapshot.pid):
@@ -146,6 +153,13 @@ class Recorder:
             at_ns: CLOCK_MONOTONIC; None: now.
         """
         self._append(_json_chunk(EVENT, {"kind": kind, "at_ns": at_ns or time.monotonic_ns(), "data": data}))
+
+    def _tell_if_clock_jumped(self) -> None:
+        clock = _clock()
+        ahead_ns = clock["realtime_ns"] - clock["monotonic_ns"]
+        if abs(ahead_ns - self._wall_ahead_ns) > _JUMP_NS:
+            self._wall_ahead_ns = ahead_ns
+            self.event(CLOCK, {"realtime_ns": clock["realtime_ns"]}, clock["monotonic_ns"])
 
     def close(self, summary: dict[str, Any]) -> None:
         """End the recording. After a failed write there is nothing to end, and it only lets go of the file."""
@@ -272,5 +286,9 @@ def _json_chunk(kind: bytes, value: dict[str, Any]) -> bytes:
 
 def _own_header() -> dict[str, Any]:
     return {"format": {"name": "pagepulse recording", "version": VERSION, **LAYOUT},
-            "pagepulse": pagepulse.__version__,
-            "clock": {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()}}
+            "pagepulse": pagepulse.__version__}
+
+
+def _clock() -> dict[str, int]:
+    """What both clocks say now."""
+    return {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()}

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from pagepulse.capture.parts import PACKED
+from pagepulse.capture.recorder import CLOCK
 from pagepulse.capture.recording import Event, Recording
 from pagepulse.errors import PagepulseError, RefusedFile
 from pagepulse.model.snapshot import Snapshot
@@ -202,17 +203,25 @@ class Recordings:
 def _limit(when: When, sources: Sequence[_Source]) -> int | None:
     """On the common clock.
 
-    The part that had begun by then tells: the clock on the wall may have been set since the first one, and the other
-    one stands still while the machine is suspended.
+    Of what the clock on the wall showed, the last that it had shown by then tells: it may have been set since the
+    first, and the other one stands still while the machine is suspended.
     """
     if when.from_begin_ns is not None:
         return min(source.begun_ns for source in sources) + when.from_begin_ns
     if when.wall_ns is None:
         return None
-    begun = [source for source in sources if _realtime_ns(source.recording) <= when.wall_ns]
-    told = max(begun, key=lambda source: source.begun_ns) if begun else min(sources, key=lambda one: one.begun_ns)
-    following = [source.begun_ns for source in sources if source.begun_ns > told.begun_ns]
-    return min([told.begun_ns + when.wall_ns - _realtime_ns(told.recording), *following])
+    shown = _shown_on_the_wall(sources)
+    at_ns, wall_ns = next((one for one in reversed(shown) if one[1] <= when.wall_ns), shown[0])
+    return min([at_ns + when.wall_ns - wall_ns, *(later_ns for later_ns, _ in shown if later_ns > at_ns)])
+
+
+def _shown_on_the_wall(sources: Sequence[_Source]) -> list[tuple[int, int]]:
+    """When on the common clock, and what: as each part began, and after each jump."""
+    shown = [(source.begun_ns, _realtime_ns(source.recording)) for source in sources]
+    for source in sources:
+        jumps = [event for event in source.recording.events() if event.kind == CLOCK]
+        shown += [(event.at_ns + source.later_ns, int(event.data["realtime_ns"])) for event in jumps]
+    return sorted(shown)
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
