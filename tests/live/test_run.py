@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -367,12 +369,17 @@ def huge_chunks(watch, pid: int, start: int, end: int) -> int:
         return int(np.count_nonzero(target.read_pages(start, end).huge)) * PAGE // CHUNK
 
 
-def meanwhile(touch: Workload, command: list[str | Path], *words: str) -> dict:
-    """Run it while the target is told to do these, over and over."""
+def meanwhile(touch: Workload, command: list[str | Path], *words: str, until: Callable[[], bool] | None = None) -> dict:
+    """Run it while the target is told to do these, over and over; end it once that is true, or after a minute."""
+    deadline = time.monotonic() + 60
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             for word in words:
                 touch.command(word)
+            if until is not None and (until() or time.monotonic() > deadline):
+                process.send_signal(signal.SIGINT)
+                break
+        process.wait()
         assert process.returncode == 0
         return json.loads(process.stdout.read())["schemes"][0]
 
@@ -407,9 +414,10 @@ def test_a_huge_page_with_little_in_use_is_split_and_what_is_idle_of_it_goes(wat
     scheme = schemes(action="nohugepage", access_pattern={"rate": {"max": "5%"}, "age": {"min": "1 s"}})
     with Workload("touch", "--area", f"a:{3 * CHUNK}:thp") as touch:
         start, end = touch.area("a")
-        command = line("run", "--pid", str(touch.pid), "--schemes", scheme, "--duration", "9s", "--json")
-        meanwhile(touch, command, "touch a 700 3", "sleep 400")  # in the second huge page
+        command = line("run", "--pid", str(touch.pid), "--schemes", scheme, "--json")
         with watch(touch.pid) as target:
+            meanwhile(touch, command, "touch a 700 3", "sleep 400",  # in the second huge page
+                      until=lambda: np.count_nonzero(target.read_pages(start, end).present) <= 3)
             bits = target.read_pages(start, end)
     assert not bits.huge.any()
     assert np.flatnonzero(bits.present).tolist() == [700, 701, 702]
