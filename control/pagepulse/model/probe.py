@@ -102,7 +102,7 @@ def exposure_ns(touches: Counts, untouched: Counts, edges_ns: Counts) -> npt.NDA
     low, width = edges_ns[:-1].astype(float), np.diff(edges_ns).astype(float)
     total = touches.sum(axis=1)
     censored = untouched * float(edges_ns[-1])
-    exposure = touches @ (low + width / 2) + censored
+    exposure = (touches * (low + width / 2)).sum(axis=1) + censored
     for _ in range(_ROUNDS):
         rate = np.maximum(total / np.maximum(exposure, 1.0), 1e-15)[:, None]
         x = np.minimum(rate * width, 50.0)

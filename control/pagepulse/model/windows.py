@@ -244,7 +244,7 @@ class Windows:
         """Bytes not touched for at least each of these times; for 0, everything that is known."""
         settled = np.bitwise_count(self.settled) * self.weight
         recent = np.bitwise_count(self.watched) * self.weight - settled
-        known = float(np.bitwise_count(self.known & self.present & ~self.refused) @ self.weight)
+        known = float((np.bitwise_count(self.known & self.present & ~self.refused) * self.weight).sum())
         since_ns = [now_ns - edge for edge in edges_ns]
         idle = _weight_at_most(self.settled_ns, settled, since_ns) + _weight_at_most(self.cleared_ns, recent, since_ns)
         return tuple(PAGE * round(known if edge == 0 else pages)
