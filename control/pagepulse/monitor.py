@@ -212,9 +212,10 @@ class Monitor:
         self._swept, self._sweep_ns = engine.take_work(), cpu_ns() - before_ns + self._new_ns
         self._new_ns = 0
         budget.swept(self._swept.pages_cleared, self._swept.ranges_cleared)
-        if engine.begin(limits.probes):
-            for after_ns in tick_times_ns(self._options.sampling_ns, length_ns):
-                yield begun_ns + after_ns
+        probed_ns = engine.begin(limits.probes)
+        if probed_ns is not None:
+            for after_ns in tick_times_ns(self._options.sampling_ns, begun_ns + length_ns - probed_ns):
+                yield probed_ns + after_ns
                 engine.tick()
         yield begun_ns + length_ns
         self._take_faults()

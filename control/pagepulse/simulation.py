@@ -119,9 +119,10 @@ def _pagepulse(memory: SimulatedMemory, options: SimulationOptions, seed: int) -
         engine.sweep(limits.sweep_pages, limits.range_pages)
         swept, sweep_ns = engine.take_work(), memory.cpu_ns - sweep_begun_ns
         budget.swept(swept.pages_cleared, swept.ranges_cleared)
-        if engine.begin(limits.probes):
-            for after_ns in tick_times_ns(options.sampling_ns, budget.aggregation_ns):
-                memory.advance(begun_ns + after_ns - memory.now_ns())
+        probed_ns = engine.begin(limits.probes)
+        if probed_ns is not None:
+            for after_ns in tick_times_ns(options.sampling_ns, begun_ns + budget.aggregation_ns - probed_ns):
+                memory.advance(probed_ns + after_ns - memory.now_ns())
                 engine.tick()
         memory.advance(begun_ns + budget.aggregation_ns - memory.now_ns())
         snapshot = engine.finish(limits.patrol)

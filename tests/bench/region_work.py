@@ -87,7 +87,8 @@ class Case:
         bounds = (10, len(self.regions))
         probed: Indices = np.sort(self._rng.choice(len(self.windows), PROBES, replace=False))
         hits = np.full(PROBES, 32)
-        outcome = Outcome(hits=hits, quick_hits=hits / 2, trials=hits * 2, exposure_ns=np.full(PROBES, 1e9))
+        outcome = Outcome(hits=hits, quick_hits=hits / 2, usual_hits=hits / 1.0,
+                          trials=hits * 2, exposure_ns=np.full(PROBES, 1e9))
         woken = np.zeros((2, len(self.regions)))
         return Times(
             _median_ms(lambda: estimate(self.regions, self.windows, self.owner, woken, 20.0, INTERVAL_NS, INTERVAL_NS,

@@ -22,8 +22,9 @@ import numpy.typing as npt
 from pagepulse.model import regions as region_model
 from pagepulse.model.estimate import Estimate, estimate, watch_time_ns
 from pagepulse.model.heritage import Heritage
+from pagepulse.model.idle import idle_bytes
 from pagepulse.model.layout import NO_CHUNKS, among, spread
-from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
+from pagepulse.model.memory import CHUNK, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
 from pagepulse.model.patrol import Patrol
 from pagepulse.model.placement import Placement
 from pagepulse.model.plan import (
@@ -38,8 +39,9 @@ from pagepulse.model.plan import (
 from pagepulse.model.probe import Probe
 from pagepulse.model.refused import FEW, ask_again
 from pagepulse.model.regions import Rows
-from pagepulse.model.snapshot import IDLE_EDGES_NS, REGION, Cost, Snapshot
-from pagepulse.model.structure import between_regions, owners, restructured, scale_of
+from pagepulse.model.snapshot import IDLE_EDGES_NS, Cost, Snapshot
+from pagepulse.model.structure import Scale, between_regions, owners, restructured, scale_of
+from pagepulse.model.summary import rows_of, working_set_bytes
 from pagepulse.model.windows import Indices, Observation, Windows, popcount
 from pagepulse.model.work import Work
 
@@ -82,7 +84,7 @@ class Engine:
         self.windows = Windows([], spread([], NO_CHUNKS, 1))
         self.regions: Rows = np.empty(0, region_model.STATE)
         self._owner: Indices = np.empty(0, np.intp)
-        self._scale = np.empty(0)
+        self._scale = Scale(*np.empty((4, 0)))
         self._swept_ns = np.empty(0, np.int64)
         self._rounds = Patrol(self.windows, self._rng)
         self._probe = Probe.none()
@@ -111,7 +113,7 @@ class Engine:
         if changed or self._placement.grow(self.windows, now_ns):
             self._place_windows()
         self._asked = ask_again(self.windows, self.memory, self._asked, self._rng)
-        self._idle_bytes = self.windows.idle_bytes(IDLE_EDGES_NS, self.memory.now_ns())
+        self._idle_bytes = idle_bytes(self.windows, IDLE_EDGES_NS, self.memory.now_ns())
         return changed
 
     def _tile_areas(self, mappings: list[Mapping]) -> None:
@@ -168,18 +170,18 @@ class Engine:
             self._clear(ready)
             self._count_wakes(self._read(ready))
 
-    def begin(self, probes: int) -> bool:
+    def begin(self, probes: int) -> int | None:
         """Clear the probes.
 
         Args:
             probes: How many windows.
 
         Returns:
-            Whether there is anything to tick for.
+            When they were cleared: ticks count from there. None if there is nothing to tick for.
         """
         chosen = choose_probes(self.windows, self.regions, self._owner, probes, self._rng)
         self._probe = self._start_probe(chosen)
-        return len(self._probe.windows) > 0
+        return self._probe.begun_ns if len(self._probe.windows) else None
 
     def tick(self) -> None:
         """Read the probes."""
@@ -262,13 +264,15 @@ class Engine:
         if not len(chosen):
             return Probe.none()
         dirty = dirty[np.searchsorted(before.windows, chosen)]
+        before_ns = self.memory.now_ns()
         self._clear(chosen)
+        cleared_ns = (before_ns + self.memory.now_ns()) // 2
         after = self._read(chosen)
         if after.lost:
             dirty = dirty[np.isin(chosen, after.windows)]
-        return self._judge_clear(after, dirty, along)
+        return self._judge_clear(after, dirty, along, cleared_ns)
 
-    def _judge_clear(self, after: Observation, dirty: npt.NDArray[np.uint64], along: Indices) -> Probe:
+    def _judge_clear(self, after: Observation, dirty: npt.NDArray[np.uint64], along: Indices, cleared_ns: int) -> Probe:
         """What is young right after the clear was skipped by the kernel, or was touched again at once: ask which."""
         chosen, windows = after.windows, self.windows
         still = dirty & after.young
@@ -276,16 +280,16 @@ class Engine:
         refused = np.zeros_like(still)
         if len(asked):
             refused[asked] = self.memory.unclearable(windows.tile[chosen[asked]], still[asked])
-        windows.refused[chosen] |= refused
-        windows.known[chosen] |= still & ~refused
-        return Probe(chosen, windows.tile[chosen], dirty & ~refused, still & ~refused, self.memory.now_ns(), along)
+        windows.refuse(chosen, refused)
+        windows.know(chosen, still & ~refused)
+        return Probe(chosen, windows.tile[chosen], dirty & ~refused, still & ~refused, cleared_ns, along)
 
     def _learn_from_probe(self, now_ns: int) -> None:
         probe = self._probe
         if not len(probe.windows):
             return
         self.work.windows_lost += self.windows.observe(probe.windows, probe.whole_read).lost
-        outcome = probe.outcome(self.options.sampling_ns)
+        outcome = probe.outcome(self.options.sampling_ns, self.options.aggregation_ns)
         self.work.pages_retouched += int(outcome.hits.sum())
         # A huge page is one witness, not 512.
         weight = np.where(self.windows.huge[probe.windows], 1 / WINDOW_PAGES, 1.0).astype(np.float64)
@@ -312,14 +316,15 @@ class Engine:
         along, windows = self._probe.along, self.windows
         if not len(along):
             return
-        before, since_ns = windows.dirty(), windows.read_ns.copy()
+        before = windows.dirty(along)
         seen = self._read(along)
         self._count_wakes(seen)
         index = seen.windows
-        cleared, again = popcount(before[index]), popcount(before[index] & seen.young)
-        windows.known[index] |= windows.present[index]
+        before = before[np.searchsorted(along, index)]
+        cleared, again = popcount(before), popcount(before & seen.young)
+        windows.know(index, windows.present[index])
         self.work.pages_retouched += round(float((again * windows.weight[index]).sum()))
-        windows.book_wakes(index, cleared, again, watch_time_ns(cleared, again, seen.taken_ns - since_ns[index]))
+        windows.book_wakes(index, cleared, again, watch_time_ns(cleared, again, seen.taken_ns - seen.since_ns))
 
     # --- patrol ----------------------------------------------------------------------------------------------------
 
@@ -363,7 +368,7 @@ class Engine:
         rows = self.regions[woke]
         fresh = (rows["hits"] <= 0.5 * rows["trials"]) & (woken > rows["trials"] * 0.1) & (rows["trials"] > 0)
         self._is_news |= bool(fresh.any())
-        for column in ("hits", "quick_hits", "trials", "exposure_ns", "probed_ns"):
+        for column in (*region_model.OF_PROBES, "probed_ns"):
             self.regions[column][woke[fresh]] = 0
 
     # --- what it means ---------------------------------------------------------------------------------------------
@@ -377,20 +382,14 @@ class Engine:
         return result
 
     def _snapshot(self, result: Estimate, now_ns: int) -> Snapshot:
-        rows = np.zeros(len(self.regions), REGION)
-        for column in ("start", "end", "since_ns"):
-            rows[column] = self.regions[column]
+        rows = rows_of(self.regions, result, self._scale)
         rows["mapping"] = self._area_name[self.regions["area"]] if len(rows) else 0
-        for column in ("nr_accesses", "nr_accesses_error", "rate_hz"):
-            rows[column] = getattr(result, column)
-        for column in ("present", "touched", "unknown", "refused"):
-            name = "unclearable_bytes" if column == "refused" else f"{column}_bytes"
-            rows[name] = np.rint(getattr(result, column) * self._scale * PAGE).astype(np.uint64)
         return Snapshot(
             pid=self.pid, start_ns=self._begun_ns, end_ns=now_ns, sampling_ns=self.options.sampling_ns, regions=rows,
-            mappings=self._names, rss_bytes=self.memory.rss_bytes(), wss_bytes=int(rows["touched_bytes"].sum()),
-            idle_bytes=self._idle_bytes, unknown_bytes=int(rows["unknown_bytes"].sum()),
-            unclearable_bytes=int(rows["unclearable_bytes"].sum()), dropped=self.work.windows_lost, cost=Cost(0, 0))
+            mappings=self._names, rss_bytes=self.memory.rss_bytes(),
+            wss_bytes=working_set_bytes(self.regions, result, self._scale), idle_bytes=self._idle_bytes,
+            unknown_bytes=int(rows["unknown_bytes"].sum()), unclearable_bytes=int(rows["unclearable_bytes"].sum()),
+            dropped=self.work.windows_lost, cost=Cost(0, 0))
 
     def _restructure(self, now_ns: int) -> None:
         self._is_news, self._restructured_ns = False, now_ns

@@ -65,33 +65,28 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
         The regions with their ages brought up to date, and the estimate.
     """
     edges = np.searchsorted(owner, np.arange(len(regions) + 1))
-
-    def pages(masks: npt.NDArray[np.uint64]) -> Floats:
-        counts = np.append(np.bitwise_count(masks) * windows.weight, 0.0)  # reduceat wants no begin beyond the last
-        sums: Floats = np.add.reduceat(counts, edges[:-1]) * (edges[1:] > edges[:-1])
-        return sums
-
-    present, refused, unknown = pages(windows.present), pages(windows.refused), pages(windows.unknown())
-    dirty = pages(windows.dirty()) - unknown
+    pages = windows.tally.by_region(edges)
+    present, refused, unknown = pages.present, pages.refused, pages.unknown
+    dirty = pages.dirty - unknown
     known = np.maximum(present - refused - unknown, 0)
     watched, divisor = np.maximum(known - dirty, 0), np.maximum(known, 1)
     rate = _rate_of_dirty(regions)
     trials = regions["trials"] + _PRIOR_PAGES
     share_of_dirty = (regions["hits"] + _PRIOR_PAGES * -np.expm1(-rate * interval_ns)) / trials
     quick_share = (regions["quick_hits"] + _PRIOR_PAGES * -np.expm1(-rate * interval_ns / max_nr_accesses)) / trials
+    usual_share = (regions["usual_hits"] + _PRIOR_PAGES * -np.expm1(-rate * usual_interval_ns)) / trials
     before = np.maximum(dirty - woken[0], 0)
     # Of the watched pages only some were read in this interval: the others woke at the rate at which these did.
     wake_rate = woken[0] / np.maximum(woken[1], 1)
     share = (before * share_of_dirty + (watched + woken[0]) * -np.expm1(-wake_rate * interval_ns)) / divisor
     touched = np.minimum(share, 1) * (known + unknown)  # what is unknown is taken to be as what is known around it
-    wake_rate = regions["wakes"] / np.maximum(regions["watch_ns"], 1)
-    rate_hz = 1e9 * (dirty * rate + watched * wake_rate) / divisor
+    rate_hz = 1e9 * (dirty * rate + watched * regions["wakes"] / np.maximum(regions["watch_ns"], 1)) / divisor
     error = _nr_accesses_error(quick_share, regions["trials"], before / divisor, unknown, known + unknown)
     result = Estimate(present, dirty, unknown, refused, touched,
                       max_nr_accesses * before * quick_share / divisor, max_nr_accesses * error, rate_hz)
     # The share that is touched grows with the interval: a pattern must not seem to change because the interval did.
-    share = 1 - (1 - np.clip(share, 0, 1)) ** (usual_interval_ns / interval_ns)
-    aged, changed = _aged(regions, share, now_ns)
+    usual = (before * usual_share + (watched + woken[0]) * -np.expm1(-wake_rate * usual_interval_ns)) / divisor
+    aged, changed = _aged(regions, np.clip(usual, 0, 1), now_ns)
     for column in ("wakes", "watch_ns"):
         aged[column] *= 0.5 ** (interval_ns / _HALF_LIFE_NS)
     _date_idleness(aged, np.flatnonzero(changed & (dirty == 0) & (present > 0)), windows, edges)

@@ -17,6 +17,7 @@ from pagepulse.model.memory import CHUNK, PAGE, WINDOW, WINDOWS_PER_CHUNK, Addre
 
 _GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)  # golden ratio * 2^64, modulo 2^64: for windows
 _ROOT_2 = np.uint64(0x6A09_E667_F3BC_C909)  # square root of 2, likewise: for chunks, so that the two are independent
+_SMALL_SHARE = 0.125  # of the windows may be the only ones of small mappings
 _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 NO_CHUNKS: Addresses = np.empty(0, np.uint64)
@@ -31,6 +32,8 @@ class Layout(NamedTuple):
     """Index of the mapping that the window lies in."""
     weight: npt.NDArray[np.float64]
     """For how many windows, itself included, it stands."""
+    drawn: npt.NDArray[np.float64]
+    """For how many it stood when windows were spread over the target; 0 if it was laid because of what others saw."""
 
 
 def spread(mappings: Sequence[Mapping], chunks: Addresses, limit: int) -> Layout:
@@ -55,7 +58,46 @@ def spread(mappings: Sequence[Mapping], chunks: Addresses, limit: int) -> Layout
     # Small mappings share a tile: what tells their windows apart is the page where they begin.
     places = first // np.uint64(WINDOW) + first % np.uint64(WINDOW) // np.uint64(PAGE)
     chosen = places * _GOLDEN <= _ALL // np.uint64(within)
-    return Layout(tile[chosen], mapping[chosen], np.full(int(chosen.sum()), float(every * within)))
+    weight = np.full(int(chosen.sum()), float(every * within))
+    layout = Layout(tile[chosen], mapping[chosen], weight, weight)
+    return _with_small_ones(layout, tile, mapping, every, within, limit)
+
+
+def _with_small_ones(layout: Layout, tile: Addresses, mapping: npt.NDArray[np.intp], every: int, within: int,
+                     limit: int) -> Layout:
+    """The layout, with one window of each mapping that may have none by chance: else it would seem to be nothing.
+
+    Where such mappings are too many for that, those that were drawn stand for the others.
+
+    Args:
+        layout: What is spread.
+        tile: All windows of the chunks that were chosen from.
+        mapping: Of each of them.
+        every: One chunk in so many was.
+        within: And one window in so many of these.
+        limit: Windows.
+    """
+    first = np.flatnonzero(np.diff(mapping, prepend=-1))
+    count = np.diff(np.append(first, len(mapping)))
+    small = count < within
+    if not small.any() or int(small.sum()) > limit * _SMALL_SHARE:
+        return layout
+    middle = (first + count // 2)[small]
+    weight = (count[small] * every).astype(np.float64)
+    others = ~np.isin(layout.mapping, mapping[middle])
+    ones = Layout(tile[middle], mapping[middle], weight, weight)
+    return _sorted(_some(layout, others), ones)
+
+
+def _some(layout: Layout, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Layout:
+    """Windows of a layout, by a mask or in another order."""
+    return Layout(layout.tile[which], layout.mapping[which], layout.weight[which], layout.drawn[which])
+
+
+def _sorted(one: Layout, other: Layout) -> Layout:
+    """Both in one, by address."""
+    tile, mapping, weight, drawn = (np.concatenate(pair) for pair in zip(one, other, strict=True))
+    return _some(Layout(tile, mapping, weight, drawn), np.lexsort((mapping, tile)))
 
 
 def with_dense(layout: Layout, mappings: Sequence[Mapping], dense: Addresses) -> Layout:
@@ -71,11 +113,10 @@ def with_dense(layout: Layout, mappings: Sequence[Mapping], dense: Addresses) ->
     tile, mapping, _ = _windows_of(mappings, dense)
     position = np.maximum(np.searchsorted(dense, layout.tile, side="right") - 1, 0)
     inside = dense[position] == layout.tile // np.uint64(CHUNK) * np.uint64(CHUNK)
-    tile = np.concatenate((layout.tile[~inside], tile))
-    mapping = np.concatenate((layout.mapping[~inside], mapping))
-    weight = np.concatenate((layout.weight[~inside], np.ones(len(tile) - int((~inside).sum()))))
-    order = np.lexsort((mapping, tile))
-    return Layout(tile[order], mapping[order], weight[order])
+    drawn, before = np.zeros(len(tile)), _some(layout, inside)
+    low = np.searchsorted(tile, before.tile)
+    drawn[low + (before.mapping - mapping[low])] = before.drawn  # mappings that share a tile follow one another
+    return _sorted(_some(layout, ~inside), Layout(tile, mapping, np.ones(len(tile)), drawn))
 
 
 def among(chunks: Addresses, populated: Addresses) -> Addresses:

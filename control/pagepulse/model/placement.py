@@ -65,7 +65,7 @@ class Placement:
         """
         if now_ns - self._since_ns <= _SETTLED_NS or self._spread_limit >= self._limit or not self._lies_apart:
             return False
-        if np.count_nonzero(windows.unknown()) > _FEW_UNKNOWN * len(windows):
+        if np.count_nonzero(windows.tally.pages.unknown) > _FEW_UNKNOWN * len(windows):
             return False
         self._spread_limit *= 2
         self._spread(now_ns)

@@ -72,7 +72,7 @@ def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, r
         count: How many at most (a huge page counts for the windows that it spans).
         rng: Source of randomness.
     """
-    dirty = np.flatnonzero((windows.dirty() != 0) & windows.clearable)
+    dirty = np.flatnonzero(windows.with_dirty() & windows.clearable)
     if not len(dirty) or count <= 0:
         return np.empty(0, np.intp)
     region_of = owner[dirty]
@@ -149,9 +149,9 @@ def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Coun
     """
     idle = (regions["trials"] >= _IDLE_TRIALS) & (regions["hits"] <= IDLE_BELOW * regions["trials"])
     sweepable = windows.clearable & ~windows.together  # what is cleared together is so with any probe of it
-    dirty = np.flatnonzero((windows.dirty() != 0) & sweepable)
+    dirty = np.flatnonzero(windows.with_dirty() & sweepable)
     swept = swept_ns[dirty]
-    unknown = (windows.unknown_of(dirty) != 0) & ((swept == 0) | (now_ns - swept >= SWEEP_AGAIN_NS))
+    unknown = (windows.unknown(dirty) != 0) & ((swept == 0) | (now_ns - swept >= SWEEP_AGAIN_NS))
     # An idle region's probes found nothing: its dirty pages are swept however recently they were.
     wanted = np.concatenate((dirty[unknown], dirty[~unknown & idle[owner[dirty]]]))
     apart = windows.tile[wanted[1:]] != windows.tile[wanted[:-1]] + np.uint64(WINDOW)

@@ -24,6 +24,8 @@ class Outcome(NamedTuple):
     """Touched before the probe ended, shape (n,)."""
     quick_hits: npt.NDArray[np.float64]
     """Touched within the first sampling interval, shape (n,): estimated, where the read came late."""
+    usual_hits: npt.NDArray[np.float64]
+    """Touched within the aggregation interval that was asked for, shape (n,): this one may be longer."""
     exposure_ns: npt.NDArray[np.float64]
     """Time for which its pages stayed untouched, summed over pages, shape (n,)."""
 
@@ -41,6 +43,7 @@ class Probe:
     early: Masks
     """Of those: touched again before the clear could be read back; they count at the first read."""
     begun_ns: int
+    """When half of it was cleared."""
     along: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     """Windows that were cleared along with its own, and are read back when it ends."""
     reads: list[WindowRead] = field(default_factory=list)
@@ -69,19 +72,43 @@ class Probe:
         young[0] |= self.early
         return np.diff(popcount(np.bitwise_or.accumulate(young, axis=0)), axis=0, prepend=0).T
 
-    def outcome(self, sampling_ns: int) -> Outcome:
+    def outcome(self, sampling_ns: int, usual_ns: int) -> Outcome:
         """What it found up to the last read.
 
         Args:
-            sampling_ns: `quick_hits` is for one sampling interval, however late its read came: where touches are
-                independent, the share untouched after a time t is that after the interval to the power t / interval.
+            sampling_ns: `quick_hits` is for one sampling interval, however late its read came.
+            usual_ns: `usual_hits` is for this aggregation interval, however long this one is.
         """
         touches = self.touches
         since_ns = [read.taken_ns - self.begun_ns for read in self.reads]
         edges_ns = np.maximum.accumulate([0, *since_ns]) + np.arange(len(since_ns) + 1)  # ascending, by 1 ns at least
         trials, hits = popcount(self.trial), touches.sum(axis=1)
-        quick_share = 1 - (1 - touches[:, 0] / np.maximum(trials, 1)) ** (sampling_ns / edges_ns[1])
-        return Outcome(trials, hits, trials * quick_share, exposure_ns(touches, trials - hits, edges_ns))
+        quick, usual = (trials * share_touched(touches, trials, edges_ns, time_ns)
+                        for time_ns in (sampling_ns, usual_ns))
+        return Outcome(trials, hits, quick, usual, exposure_ns(touches, trials - hits, edges_ns))
+
+
+def share_touched(touches: Counts, trials: Counts, edges_ns: Counts, within_ns: int) -> npt.NDArray[np.float64]:
+    """Share of pages that are touched within a time, by first touches in brackets.
+
+    Where in its bracket that time lies: touches within one bracket are taken for independent, so that the share
+    untouched falls by a power of it.
+
+    Args:
+        touches: Pages first touched in each bracket, shape (n, k).
+        trials: All pages, shape (n,).
+        edges_ns: Of the brackets, shape (k + 1,).
+        within_ns: The time; beyond the last edge, that edge is taken for it.
+
+    Returns:
+        Shape (n,).
+    """
+    bracket = min(int(np.searchsorted(edges_ns[1:], within_ns)), len(edges_ns) - 2)
+    part = min((within_ns - edges_ns[bracket]) / (edges_ns[bracket + 1] - edges_ns[bracket]), 1.0)
+    count = np.maximum(trials, 1)
+    before, after = (1 - touches[:, :k].sum(axis=1) / count for k in (bracket, bracket + 1))
+    share: npt.NDArray[np.float64] = 1 - before * (after / np.maximum(before, 1e-12)) ** part
+    return share
 
 
 def exposure_ns(touches: Counts, untouched: Counts, edges_ns: Counts) -> npt.NDArray[np.float64]:
@@ -102,7 +129,7 @@ def exposure_ns(touches: Counts, untouched: Counts, edges_ns: Counts) -> npt.NDA
     low, width = edges_ns[:-1].astype(float), np.diff(edges_ns).astype(float)
     total = touches.sum(axis=1)
     censored = untouched * float(edges_ns[-1])
-    exposure = (touches * (low + width / 2)).sum(axis=1) + censored
+    exposure: npt.NDArray[np.float64] = (touches * (low + width / 2)).sum(axis=1) + censored
     for _ in range(_ROUNDS):
         rate = np.maximum(total / np.maximum(exposure, 1.0), 1e-15)[:, None]
         x = np.minimum(rate * width, 50.0)

@@ -34,5 +34,5 @@ def ask_again(windows: Windows, memory: Memory, count: int, rng: np.random.Gener
     asked = refused[first : first + count]  # neighbours: what ends for one page ends for those beside it
     before = windows.refused[asked]
     after = memory.unclearable(windows.tile[asked], before)
-    windows.refused[asked] = before & after
+    windows.allow(asked, before & ~after)
     return MANY if (before != after).any() else FEW

@@ -27,13 +27,15 @@ STATE = np.dtype([
     ("probed_ns", "<i8"),  # last probe of any of its windows; 0: never
     ("hits", "<f8"),  # probed pages that were touched within an aggregation interval (older probes count less)
     ("quick_hits", "<f8"),  # ... within the first sampling interval
+    ("usual_hits", "<f8"),  # ... within the aggregation interval that was asked for
     ("trials", "<f8"),  # probed pages
     ("exposure_ns", "<f8"),  # time for which probed pages stayed untouched, summed over pages
     ("wakes", "<f8"),  # watched pages that were touched (older ones count less)
     ("watch_ns", "<f8"),  # time for which watched pages stayed untouched, summed over pages
 ])
 
-EVIDENCE = ("hits", "quick_hits", "trials", "exposure_ns", "wakes", "watch_ns")
+OF_PROBES = ("hits", "quick_hits", "usual_hits", "trials", "exposure_ns")
+EVIDENCE = (*OF_PROBES, "wakes", "watch_ns")
 """Columns that add up when regions merge."""
 
 AREA = np.dtype([("start", "<u8"), ("end", "<u8"), ("mapping", "<i8")])
@@ -115,8 +117,7 @@ def learn(regions: Rows, owner: npt.NDArray[np.intp], outcome: Outcome, weight: 
     def summed(values: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.bincount(owner, values * weight, len(regions)).astype(np.float64)
 
-    new = {"hits": summed(outcome.hits), "quick_hits": summed(outcome.quick_hits), "trials": summed(outcome.trials),
-           "exposure_ns": summed(outcome.exposure_ns)}
+    new = {column: summed(getattr(outcome, column)) for column in OF_PROBES}
     probed = new["trials"] > 0
     changed = WITNESS * disagreement(new["hits"], new["trials"], regions["hits"], regions["trials"]) > CHANGED_ABOVE
     fade = 0.5 ** ((now_ns - regions["probed_ns"]) / _HALF_LIFE_NS)

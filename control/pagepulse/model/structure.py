@@ -7,6 +7,7 @@ What is compared is the rate of touches that windows have seen: touches, and the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +75,21 @@ def _seen_of_windows(windows: Windows, owner: Indices, count: int) -> tuple[Floa
     return windows.touches * tells, windows.exposure_ns * tells
 
 
-def scale_of(windows: Windows, regions: Rows, owner: Indices, mappings: Sequence[Mapping], chunks: Addresses) -> Floats:
-    """What to multiply the pages of each region's windows with, weighted, to get those of the region: shape (n,).
+class Scale(NamedTuple):
+    """What to multiply the pages of each region's windows with, weighted: shape (n,) each."""
+
+    own: Floats
+    """To get those of the region."""
+    drawn: Floats
+    """To get those that its drawn windows stand for."""
+    hits: Floats
+    """Drawn windows in it."""
+    bare: Floats
+    """Populated bytes of regions in which no window lies: nothing is known of them."""
+
+
+def scale_of(windows: Windows, regions: Rows, owner: Indices, mappings: Sequence[Mapping], chunks: Addresses) -> Scale:
+    """How pages of windows become those of regions.
 
     1 where windows lie everywhere. Where they lie apart, a small region would be taken for as large as the windows that
     found it say, which were there by chance: its populated bytes are known, though (a ratio estimate: W. G. Cochran,
@@ -88,16 +102,21 @@ def scale_of(windows: Windows, regions: Rows, owner: Indices, mappings: Sequence
         mappings: The target's mappings, sorted.
         chunks: The populated chunks, sorted.
     """
-    apart = windows.weight > 1
+    count, apart = len(regions), windows.weight > 1
     if not apart.any():
-        return np.ones(len(regions))
-    seen_bytes = _summed(windows.weight * (windows.last - windows.first), owner, len(regions))
+        return Scale(np.ones(count), np.ones(count), np.full(count, np.inf), np.zeros(count))
+    sizes = (windows.last - windows.first).astype(np.float64)
+    seen_bytes = np.maximum(_summed(windows.weight * sizes, owner, count), 1)
     populated_bytes = _populated_below(regions["end"], chunks) - _populated_below(regions["start"], chunks)
     # Regions of many small mappings hold gaps between them, in chunks that are populated all the same.
     mapped_bytes = _mapped_below(regions["end"], mappings) - _mapped_below(regions["start"], mappings)
     populated_bytes *= mapped_bytes / (regions["end"] - regions["start"])
-    is_sample = _summed(apart.astype(np.float64), owner, len(regions)) > 0
-    return np.where(is_sample, populated_bytes / np.maximum(seen_bytes, 1), 1.0)
+    is_sample = _summed(apart.astype(np.float64), owner, count) > 0
+    own = np.where(is_sample, populated_bytes / seen_bytes, 1.0)
+    drawn = _summed(windows.drawn * sizes, owner, count) / seen_bytes
+    hits = _summed((windows.drawn > 0).astype(np.float64), owner, count)
+    is_bare = np.bincount(owner, minlength=count) == 0
+    return Scale(own, drawn, hits, np.where(is_bare, populated_bytes, 0.0))
 
 
 def _mapped_below(addresses: Addresses, mappings: Sequence[Mapping]) -> Floats:

@@ -32,6 +32,7 @@ from pagepulse.model.memory import (
     Masks,
     WindowRead,
 )
+from pagepulse.model.tally import Tally
 
 Indices = npt.NDArray[np.intp]
 Counts = npt.NDArray[np.int64]
@@ -39,6 +40,8 @@ Counts = npt.NDArray[np.int64]
 NEVER_IDLE_NS = np.iinfo(np.int64).max
 """Since when a page is idle that was not seen clear since its last touch."""
 
+EVERY = slice(None)
+"""All windows, where some may be named."""
 ALL_PAGES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "refused": "u8", "huge": "?",
@@ -121,6 +124,8 @@ class Windows:
         self.mapping: Indices = layout.mapping
         self.weight: npt.NDArray[np.float64] = layout.weight
         """For how many windows, itself included, it stands."""
+        self.drawn: npt.NDArray[np.float64] = layout.drawn
+        """For how many it stood when they were drawn: 0 where it was laid because of what others saw."""
         self.first: Addresses = np.maximum(self.tile, starts[self.mapping])
         """First byte that belongs to the mapping: where the window begins."""
         self.last: Addresses = np.minimum(self.tile + np.uint64(WINDOW), ends[self.mapping])
@@ -131,6 +136,7 @@ class Windows:
         self._forgets = np.array([not m.anonymous for m in mappings], bool)[self.mapping]
         for name, kind in _STATE.items():
             setattr(self, name, np.zeros(len(self.tile), kind))
+        self.tally = Tally(self.weight)
 
     def __len__(self) -> int:
         return len(self.tile)
@@ -144,24 +150,45 @@ class Windows:
         for name in _STATE:
             getattr(self, name)[same] = getattr(old, name)[position[same]]
         self.refused[self.together] = 0  # whatever another way to clear could not do
-        self._refuse_unclearable(np.arange(len(self)))
+        everything = np.arange(len(self))
+        self._refuse_unclearable(everything)
+        self._count(everything)
 
     def _refuse_unclearable(self, index: Indices) -> None:
         """In a mapping that cannot be cleared, a young page says nothing, and never will."""
         young = self.present[index] & ~self.watched[index]
         self.refused[index] |= np.where(self.clearable[index], np.uint64(0), young)
 
-    def dirty(self) -> Masks:
+    def refuse(self, index: Indices, pages: Masks) -> None:
+        """The kernel will not clear these pages, shape (n,); what else was said of these windows holds."""
+        self.refused[index] |= pages
+        self._count(index)
+
+    def allow(self, index: Indices, pages: Masks) -> None:
+        """The kernel will clear these pages after all."""
+        self.refused[index] &= ~pages
+        self._count(index)
+
+    def know(self, index: Indices, pages: Masks) -> None:
+        """These pages were clear, for a moment at least."""
+        self.known[index] |= pages
+        self._count(index)
+
+    def dirty(self, index: Indices | slice = EVERY) -> Masks:
         """Pages that were touched since their last clear, or never cleared, and could be cleared now."""
-        return self.present & ~self.watched & ~self.refused
+        return self.present[index] & ~self.watched[index] & ~self.refused[index]
 
-    def unknown(self) -> Masks:
+    def unknown(self, index: Indices | slice = EVERY) -> Masks:
         """Resident pages of which nothing is known yet."""
-        return self.present & ~self.known & ~self.refused
-
-    def unknown_of(self, index: Indices) -> Masks:
-        """The same of some windows, shape (n,)."""
         return self.present[index] & ~self.known[index] & ~self.refused[index]
+
+    def with_dirty(self) -> npt.NDArray[np.bool_]:
+        """Which windows have dirty pages, shape (w,)."""
+        return self.tally.pages.dirty > 0
+
+    def _count(self, index: Indices) -> None:
+        self.tally.count(index, self.present[index], self.dirty(index), self.unknown(index), self.refused[index],
+                         self.settled[index])
 
     def observe(self, index: Indices, read: WindowRead) -> Observation:
         """Take in a read of some windows: any read, for whatever purpose.
@@ -175,28 +202,38 @@ class Windows:
             good = ~lost
             index = index[good]
             read = WindowRead(read.young[good], read.present[good], read.level[good], read.taken_ns)
-        mask, watched = self.mask[index], self.watched[index]
-        present, young = read.present & mask, read.young & mask
-        before, woken = watched & present, watched & young
+        present, young = read.present & self.mask[index], read.young & self.mask[index]
+        watched = self.watched[index] & present
+        seen = Observation(index, watched, watched & young, self.read_ns[index], young, self.evicted[index] & present,
+                           read.taken_ns, int(lost.sum()))
+        self.read_ns[index] = read.taken_ns
+        huge = (read.level & (LEVEL_CHUNK | LEVEL_GIB)) != 0
+        # Nearly all that a patrol reads is as it was.
+        news = (present != self.present[index]) | (young != present & ~watched) | (huge != self.huge[index])
+        news |= seen.returned != 0
+        if news.any():
+            self._take_in(index[news], present[news], young[news], seen.returned[news], read.taken_ns)
+            self.huge[index[news]] = huge[news]
+        return seen
+
+    def _take_in(self, index: Indices, present: Masks, young: Masks, returned: Masks, now_ns: int) -> None:
+        """What is not as it was: masks of each window, shape (n,)."""
+        watched = self.watched[index]
         fresh = present & ~young & ~watched
         watched &= present & ~young
-        since_ns = self.read_ns[index]
-        returned = self.evicted[index] & present
         self.evicted[index] &= ~returned
-        self._be_patient(index[returned != 0], read.taken_ns)
+        self._be_patient(index[returned != 0], now_ns)
         self.present[index] = present
         self.settled[index] &= watched
         self.watched[index] = watched
         # Fault-around maps pages of a file with the one that was touched, and marks them young; others come one by one.
         self.known[index] &= np.where(self._forgets[index], present, ALL_PAGES)
         self.refused[index] &= present & young  # what reads clear can be cleared after all
-        self.huge[index] = (read.level & (LEVEL_CHUNK | LEVEL_GIB)) != 0
-        self.read_ns[index] = read.taken_ns
         if fresh.any():
             some = fresh != 0
-            self._start_watching(index[some], fresh[some], read.taken_ns)
+            self._start_watching(index[some], fresh[some], now_ns)
         self._refuse_unclearable(index)
-        return Observation(index, before, woken, since_ns, young, returned, read.taken_ns, int(lost.sum()))
+        self._count(index)
 
     def _be_patient(self, index: Indices, now_ns: int) -> None:
         """What is fetched back after some idle time will be so again: only twice that time shows that it is not."""
@@ -239,16 +276,6 @@ class Windows:
         if limit is None or len(index) <= limit:
             return index
         return np.sort(index[np.argpartition(self.read_ns[index], limit)[:limit]])
-
-    def idle_bytes(self, edges_ns: Sequence[int], now_ns: int) -> tuple[int, ...]:
-        """Bytes not touched for at least each of these times; for 0, everything that is known."""
-        settled = np.bitwise_count(self.settled) * self.weight
-        recent = np.bitwise_count(self.watched) * self.weight - settled
-        known = float((np.bitwise_count(self.known & self.present & ~self.refused) * self.weight).sum())
-        since_ns = [now_ns - edge for edge in edges_ns]
-        idle = _weight_at_most(self.settled_ns, settled, since_ns) + _weight_at_most(self.cleared_ns, recent, since_ns)
-        return tuple(PAGE * round(known if edge == 0 else pages)
-                     for edge, pages in zip(edges_ns, idle.tolist(), strict=True))
 
     def book(self, index: Indices, touches: npt.NDArray[np.float64], exposure_ns: npt.NDArray[np.float64],
              keep: npt.NDArray[np.float64]) -> None:
@@ -360,16 +387,6 @@ class Windows:
         known = np.unpackbits(masks.view(np.uint8), bitorder="little").view(np.bool_)
         offset = (start - first) // PAGE
         return known[offset : offset + (end - start) // PAGE]
-
-
-def _weight_at_most(values: Counts, weights: npt.NDArray[np.float64], limits: Sequence[int]
-                    ) -> npt.NDArray[np.float64]:
-    """Sum of the weights of those values that are at most each of the limits, which descend."""
-    reaches = np.zeros(len(values), np.uint8)  # how many of the limits; one pass for each is what takes the time
-    for limit in limits:
-        reaches += values <= limit
-    sums: npt.NDArray[np.float64] = np.bincount(reaches, weights, len(limits) + 1)[::-1].cumsum()[-2::-1]
-    return sums
 
 
 def _page_masks(tile: Addresses, first: Addresses, last: Addresses) -> Masks:

@@ -207,6 +207,7 @@ def test_a_sweep_sees_what_was_touched_since_the_last_read_before_it_clears_it()
     engine._read(np.arange(8))  # page 0 is dirty now
     engine._swept_ns[:] = 0
     engine.windows.known[0] = ~np.uint64(1)  # ... and unknown again, so that its window is swept
+    engine.windows.know(np.array([0]), np.zeros(1, np.uint64))
     memory.advance(SECOND)
     memory.touch(BASE + PAGE)
     memory.advance(SECOND)

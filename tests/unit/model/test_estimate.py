@@ -24,6 +24,8 @@ def region(**facts: float) -> np.ndarray:
     row["trials"], row["exposure_ns"] = 1e6, 1e6 * 100 * MS
     for name, value in facts.items():
         row[name] = value
+    if "usual_hits" not in facts:
+        row["usual_hits"] = row["hits"]  # the interval is the usual one
     return row
 
 
@@ -75,7 +77,7 @@ def test_of_watched_pages_those_that_were_not_read_wake_at_the_rate_of_those_tha
 
 def test_refused_pages_are_no_part_of_what_is_touched():
     known = windows(PAGES)
-    known.refused[:] = ALL_PAGES
+    known.refuse(np.arange(8), np.full(8, ALL_PAGES))
     _, found = of(region(hits=1e6, quick_hits=1e6), known)
     assert (found.refused[0], found.dirty[0], found.touched[0], found.nr_accesses[0]) == (PAGES, 0, 0, 0)
     assert found.rate_hz[0] == 0
@@ -83,7 +85,7 @@ def test_refused_pages_are_no_part_of_what_is_touched():
 
 def test_the_rate_is_that_of_the_pages_that_can_be_watched():
     known = windows(PAGES)
-    known.refused[:4] = ALL_PAGES
+    known.refuse(np.arange(4), np.full(4, ALL_PAGES))
     _, found = of(region(hits=1e6, quick_hits=1e6, exposure_ns=1e6 * SECOND / 50), known)
     assert found.rate_hz[0] == pytest.approx(50, rel=0.01)
     assert found.nr_accesses[0] == pytest.approx(20, rel=0.01)
@@ -104,6 +106,7 @@ def test_memory_of_which_nothing_is_known_is_not_called_touched():
 def test_what_is_unknown_is_taken_to_be_as_what_is_known_around_it():
     known = windows(PAGES)
     known.known[4:] = 0
+    known.know(np.arange(4, 8), np.zeros(4, np.uint64))
     _, found = of(region(hits=0.5e6), known)
     assert (found.unknown[0], found.dirty[0]) == (PAGES / 2, PAGES / 2)
     assert found.touched[0] == pytest.approx(PAGES / 2, rel=0.01)
@@ -178,10 +181,18 @@ def test_a_region_that_falls_asleep_is_idle_since_its_last_clear_not_since_it_wa
 
 def test_a_longer_interval_is_no_change_of_pattern():
     # At 1 touch a second: 9.5 % within 100 ms, 63 % within 1 s.
-    share = 1 - np.exp(-1.0)
-    row = region(hits=share * 1e6, exposure_ns=share * 1e6 * SECOND, reference=1 - np.exp(-0.1))
+    share, usual = 1 - np.exp(-1.0), 1 - np.exp(-0.1)
+    row = region(hits=share * 1e6, usual_hits=usual * 1e6, exposure_ns=share * 1e6 * SECOND, reference=usual)
     aged, found = of(row, windows(PAGES), interval_ns=SECOND)
     assert found.touched[0] == pytest.approx(PAGES * share, rel=0.01)
+    assert aged["since_ns"][0] == NOW_NS - 60 * SECOND
+
+
+@pytest.mark.parametrize("interval_ns", [100 * MS, SECOND, 5 * SECOND])
+def test_half_of_a_region_that_is_busy_is_no_change_of_pattern_at_any_interval(interval_ns):
+    row = region(hits=0.5e6, usual_hits=0.5e6, quick_hits=0.5e6, exposure_ns=0.5e6 * interval_ns, reference=0.5)
+    aged, found = of(row, windows(PAGES), interval_ns=interval_ns)
+    assert found.touched[0] == pytest.approx(PAGES / 2, rel=0.01)
     assert aged["since_ns"][0] == NOW_NS - 60 * SECOND
 
 

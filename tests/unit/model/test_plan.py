@@ -140,7 +140,7 @@ def test_memory_that_cannot_be_cleared_is_never_probed_nor_swept():
 
 def test_windows_of_which_every_dirty_page_was_refused_are_not_probed_nor_swept():
     scene = Scene()
-    scene.windows.refused[:31] = scene.windows.mask[:31]
+    scene.windows.refuse(np.arange(31), scene.windows.mask[:31])
     assert scene.probes(16).tolist() == scene.sweep().tolist() == [31]
 
 

@@ -30,7 +30,7 @@ def test_each_page_counts_at_the_first_read_that_shows_it():
     probe.tick(read(0b0111, 20 * MS))
     probe.tick(read(0b0111, 100 * MS))
     assert probe.touches.T.tolist() == [[2], [1], [0]]
-    outcome = probe.outcome(5 * MS)
+    outcome = probe.outcome(5 * MS, 100 * MS)
     assert (outcome.trials.tolist(), outcome.hits.tolist()) == ([8], [3])
     assert outcome.quick_hits.tolist() == [pytest.approx(2)]
 
@@ -38,7 +38,7 @@ def test_each_page_counts_at_the_first_read_that_shows_it():
 def test_pages_that_were_not_cleared_are_no_trials_and_no_hits():
     probe = started(0b1100)
     probe.tick(read(0b0111, 5 * MS))
-    outcome = probe.outcome(5 * MS)
+    outcome = probe.outcome(5 * MS, 100 * MS)
     assert (outcome.trials.tolist(), outcome.hits.tolist()) == ([2], [1])
 
 
@@ -46,7 +46,7 @@ def test_a_page_touched_before_the_clear_could_be_read_back_counts_at_the_first_
     probe = started(0b11, hit=0b10)
     probe.tick(read(0b10, 5 * MS))
     probe.tick(read(0b10, 20 * MS))
-    assert probe.outcome(5 * MS).hits.tolist() == [1]
+    assert probe.outcome(5 * MS, 100 * MS).hits.tolist() == [1]
     assert probe.touches.T.tolist() == [[1], [0]]
 
 
@@ -63,13 +63,13 @@ def test_a_bit_that_another_agent_took_between_two_reads_is_in_the_whole_read():
     probe.tick(read(0b10, 20 * MS))
     assert probe.whole_read.young.tolist() == [0b11]
     assert probe.whole_read.taken_ns == SECOND + 20 * MS
-    assert probe.outcome(5 * MS).hits.tolist() == [2]
+    assert probe.outcome(5 * MS, 100 * MS).hits.tolist() == [2]
 
 
 def test_a_first_read_that_came_late_is_reckoned_back_to_one_sampling_interval():
     probe = started(int(ALL_PAGES))
     probe.tick(read(0xFFFF_FFFF_FFFF, 10 * MS))  # 3/4 within two intervals: 1/2 within one
-    assert probe.outcome(5 * MS).quick_hits.tolist() == [pytest.approx(32)]
+    assert probe.outcome(5 * MS, 100 * MS).quick_hits.tolist() == [pytest.approx(32)]
 
 
 def test_a_probe_of_nothing_has_no_windows():

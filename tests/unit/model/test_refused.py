@@ -16,7 +16,7 @@ def refused_windows(memory: FakeMemory) -> Windows:
     mappings = memory.mappings()
     windows = Windows(mappings, spread(mappings, np.array([BASE], np.uint64), 100))
     windows.observe(np.arange(len(windows)), memory.read_windows(windows.tile))
-    windows.refused[:] = windows.present
+    windows.refuse(np.arange(len(windows)), windows.present)
     return windows
 
 

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fakes import BASE, MIB, SECOND, FakeMemory
+from pagepulse.model.idle import idle_bytes
 from pagepulse.model.layout import spread
 from pagepulse.model.memory import CHUNK, LEVEL_LOST, PAGE, WINDOW, Mapping, WindowRead
 from pagepulse.model.windows import ALL_PAGES, NEVER_IDLE_NS, Observation, Windows
@@ -106,7 +107,7 @@ def test_of_many_tiny_mappings_in_a_row_the_right_share_is_seen_wherever_one_loo
 
 def test_no_mapping_has_no_windows():
     assert len(windows_of(populated=0)) == 0
-    assert windows_of(populated=0).idle_bytes((0, SECOND), 5 * SECOND) == (0, 0)
+    assert idle_bytes(windows_of(populated=0), (0, SECOND), 5 * SECOND) == (0, 0)
 
 
 # --- what a read shows ---------------------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ def test_bits_of_a_neighbouring_mapping_in_the_tile_are_not_taken_for_ours():
 def test_what_reads_clear_can_be_cleared_after_all():
     windows = one_window()
     show(windows, SECOND, young=WHOLE)
-    windows.refused[0] = 0b11
+    windows.refuse(np.array([0]), np.array([0b11], np.uint64))
     assert windows.dirty()[0] == WHOLE & ~0b11
     show(windows, 2 * SECOND, young=0b10)
     assert windows.refused[0] == 0b10
@@ -235,14 +236,14 @@ def test_idle_bytes_count_each_page_at_the_edges_that_it_reached():
     show(windows, 10 * SECOND, young=0b1)
     show(windows, 15 * SECOND, young=0)
     edges = (0, SECOND, 5 * SECOND, 10 * SECOND, 11 * SECOND)
-    assert windows.idle_bytes(edges, 20 * SECOND) == (64 * PAGE, 64 * PAGE, 64 * PAGE, 63 * PAGE, 0)
+    assert idle_bytes(windows, edges, 20 * SECOND) == (64 * PAGE, 64 * PAGE, 64 * PAGE, 63 * PAGE, 0)
 
 
 def test_unknown_and_refused_pages_are_in_no_idle_bytes():
     windows = one_window()
     show(windows, 10 * SECOND, young=0b111)
-    windows.refused[0] = 0b1
-    assert windows.idle_bytes((0, SECOND), 20 * SECOND) == (61 * PAGE, 61 * PAGE)
+    windows.refuse(np.array([0]), np.array([0b1], np.uint64))
+    assert idle_bytes(windows, (0, SECOND), 20 * SECOND) == (61 * PAGE, 61 * PAGE)
 
 
 def test_idle_times_of_a_range_cover_pages_without_windows_as_unknown():
