@@ -12,11 +12,14 @@ import numpy as np
 
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.syscalls import MADV_COLD, MADV_NOHUGEPAGE, madvise, process_madvise
-from pagepulse.model.memory import CHUNK, PAGE, WINDOW
+from pagepulse.model.layout import spread
+from pagepulse.model.memory import CHUNK, PAGE, WINDOW, Mapping, WindowRead
 from pagepulse.model.prices import Prices
+from pagepulse.model.windows import Windows, popcount
 
 _SIZE = 4 * CHUNK
 _REPEATS = 5
+_PATROL = 2048  # windows
 
 
 def calibrate(reader: Reader) -> Prices:
@@ -52,9 +55,25 @@ def _measure(reader: Reader, pidfd: int, start: int, pages: np.ndarray[tuple[int
     parts_ns = _best(lambda: clear(parts), before=touch)
     young_touch_ns, old_touch_ns = _best(touch, before=touch), _best(touch, before=lambda: clear(whole))
     count = _SIZE // PAGE
-    return Prices(window_read_ns=read_ns / len(windows), page_clear_ns=max(clear_ns / count, 1.0),
+    return Prices(window_read_ns=read_ns / len(windows) + _learn_ns(), page_clear_ns=max(clear_ns / count, 1.0),
                   range_clear_ns=max((parts_ns - clear_ns) / len(parts), 100.0),
                   retouch_ns=max((old_touch_ns - young_touch_ns) / count, 10.0))
+
+
+def _learn_ns() -> float:
+    """What it takes to learn from the read of one window, of the many that a patrol reads at once."""
+    mapping = Mapping(CHUNK, CHUNK + _PATROL * WINDOW, "[anon]")
+    chunks = np.arange(mapping.start, mapping.end, CHUNK, dtype=np.uint64)
+    windows, every = Windows([mapping], spread([mapping], chunks, _PATROL)), np.arange(_PATROL)
+    read = WindowRead(np.zeros(_PATROL, np.uint64), windows.mask, np.ones(_PATROL, np.uint8), 0)
+
+    def learn() -> None:
+        seen = windows.observe(every, read)
+        watched = popcount(seen.watched)
+        windows.book_wakes(every, watched, popcount(seen.woken), watched.astype(np.float64))
+
+    learn()
+    return _best(learn) / _PATROL
 
 
 def _best(work: Callable[[], object], before: Callable[[], None] | None = None) -> int:

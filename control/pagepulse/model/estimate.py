@@ -118,9 +118,13 @@ def watch_time_ns(watched: Counts, woken: Counts, span_ns: Counts) -> Floats:
         woken: Of these, shape (n,).
         span_ns: Since the read before, shape (n,).
     """
-    share = np.minimum(woken / np.maximum(watched, 1), 1 - 0.5 / np.maximum(watched, 1))
-    with_wakes = woken * span_ns / np.maximum(-np.log1p(-share), 1e-12)
-    return np.where(woken > 0, with_wakes, watched * span_ns.astype(np.float64))
+    time_ns: Floats = (watched * span_ns).astype(np.float64)
+    some = np.flatnonzero(woken)
+    if len(some):
+        watched, woken = watched[some], woken[some]
+        share = np.minimum(woken / np.maximum(watched, 1), 1 - 0.5 / np.maximum(watched, 1))
+        time_ns[some] = woken * span_ns[some] / np.maximum(-np.log1p(-share), 1e-12)
+    return time_ns
 
 
 def _rate_of_dirty(regions: Rows) -> Floats:

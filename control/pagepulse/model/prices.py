@@ -11,6 +11,7 @@ class Prices:
     """What things cost on this machine, in nanoseconds; calibrated at start."""
 
     window_read_ns: float
+    """Learning from it included."""
     page_clear_ns: float
     range_clear_ns: float
     """Each range that is cleared costs this beside its pages; the flush interrupts the target for about as long."""

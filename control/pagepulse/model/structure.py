@@ -16,6 +16,7 @@ from pagepulse.model import regions as region_model
 from pagepulse.model.evidence import WITNESS, Floats, island_gains, rate_log_likelihood, split_gains
 from pagepulse.model.memory import CHUNK, WINDOWS_PER_CHUNK, Addresses, Mapping
 from pagepulse.model.regions import Rows, Seen
+from pagepulse.model.tally import sums_between
 from pagepulse.model.windows import Indices, Windows
 
 SPLIT_ABOVE = 20.0
@@ -60,10 +61,10 @@ def _summed(values: npt.NDArray[np.float64], owner: Indices, count: int) -> npt.
 
 
 def _seen_of_regions(windows: Windows, owner: Indices, count: int) -> Seen:
-    bounded = windows.bounded
-    columns = (column * which * WITNESS for which in (~bounded, bounded)
-               for column in (windows.touches, windows.exposure_ns))
-    return Seen(*(_summed(column, owner, count) for column in columns))
+    seen = WITNESS * np.stack((windows.touches, windows.exposure_ns))
+    edges = np.searchsorted(owner, np.arange(count + 1))
+    bounded = sums_between(seen * windows.bounded, edges)
+    return Seen(*sums_between(seen * ~windows.bounded, edges), *bounded)
 
 
 def _seen_of_windows(windows: Windows, owner: Indices, count: int) -> tuple[Floats, Floats]:
