@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import socket
 import subprocess
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -68,7 +70,7 @@ class Course:
     """What was seen."""
 
     samples: list[Sample] = field(default_factory=list)
-    descriptors: list[int] = field(default_factory=list)
+    descriptors: list[Counter[str]] = field(default_factory=list)
     """Before the weather and after it, while the same processes are watched and nothing else happens."""
     full_s: tuple[float, float] = (0, 0)
     reloads: int = 0
@@ -153,18 +155,29 @@ def _visit_once(daemon: Daemon, visitor: Visitor) -> None:
     visitor.come_or_go()
 
 
-def _descriptors_at_rest(daemon: Daemon) -> int:
-    """Once those who stay are watched, and nobody else: two, all in the first target."""
+def _descriptors_at_rest(daemon: Daemon) -> Counter[str]:
+    """What is open once those who stay are watched, and nobody else: two, all in the first target."""
     def rests(status: dict[str, Any]) -> bool:
         return [len(target["processes"]) for target in status["targets"]] == [2] + [0] * (len(TARGETS) - 1)
 
     assert daemon.sees(rests), daemon.status()
-    return min(_descriptors(daemon) for _ in range(20))  # one more while it answers somebody
+    return min((_descriptors(daemon) for _ in range(20)), key=Counter.total)  # one more while it answers somebody
 
 
-def _descriptors(daemon: Daemon) -> int:
+def _descriptors(daemon: Daemon) -> Counter[str]:
+    """By what they are, numbers left out."""
     time.sleep(0.1)
-    return sum(1 for _ in Path(f"/proc/{daemon.pid}/fd").iterdir())
+    found: Counter[str] = Counter()
+    for fd in Path(f"/proc/{daemon.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found[re.sub(r"\d+", "N", str(fd.readlink()))] += 1
+    return found
+
+
+def _grown(course: Course) -> str:
+    """Of which kinds there are more."""
+    more = course.descriptors[1] - course.descriptors[0]
+    return f" ({', '.join(f'{count} {kind}' for kind, count in more.items())})" if more else ""
 
 
 def _free_port() -> int:
@@ -292,8 +305,8 @@ def judged(course: Course) -> list[Row]:
     return [
         row_at_most("resident memory: most after five minutes, above the most in two minutes before", grown / MIB, 1,
                     "MiB"),
-        row_at_most("descriptors, the same processes being watched: more after all of it than before",
-                    course.descriptors[1] - course.descriptors[0], 0, ""),
+        row_at_most(f"descriptors, the same processes being watched: more after all of it than before{_grown(course)}",
+                    course.descriptors[1].total() - course.descriptors[0].total(), 0, ""),
         row_at_most("threads more than then", max(one.threads for one in after) - max(one.threads for one in settled),
                     0, ""),
         row_at_most(f"snapshots neither in the recordings nor told as lost, of {sum(course.told.values())}", missing,
