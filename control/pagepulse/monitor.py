@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pagepulse.errors import TargetGone
+from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.kernel.prices import calibrate
 from pagepulse.kernel.probes import NoProbes, Probes
 from pagepulse.kernel.process import Process
@@ -105,6 +105,8 @@ class Monitor:
         self.process, self._reader, self._probes, self._options = process, reader, probes, options
         self.prices = prices or calibrate(reader)
         self.budget = Budget(options.budget, options.aggregation_ns, self.prices, pinned=options.pinned)
+        self._major_before = process.stat().major_faults
+        self.waits = WaitWatch(process.pid, delays)
         self.target, self.engine = self._open()
         self.totals = Totals(time.monotonic_ns(), cpu_ns(), probes=list(probes.attached))
         self._update_due_ns = self._updated_ns = self._new_ns = 0
@@ -112,10 +114,8 @@ class Monitor:
         self._faulted = NO_FAULTS
         self._cpu_ns = cpu_ns()
         self._lost = probes.lost
-        self._major_before = process.stat().major_faults
         self._asleep, self._target_cpu_ns = 0, -1
-        self._spared = False
-        self.waits = WaitWatch(process.pid, delays)
+        self._spared = self._stays_cold = False
         self._shared: tuple[SharedRange, ...] = ()
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
 
@@ -163,7 +163,7 @@ class Monitor:
         """
         try:
             target, engine = self._open()
-        except (TargetGone, OSError):
+        except (PagepulseError, OSError):
             return False
         self.target.close()
         engine.heritage = Heritage(self.engine.regions, self.target.cleared, time.monotonic_ns() + LASTS_NS)
@@ -263,8 +263,16 @@ class Monitor:
         """Most of what the target has is skipped by MADV_COLD: better the coarse way than to see nothing."""
         if self._options.clear != AUTO or self.target.refs is not None:
             return
-        if is_mostly_shared(self.engine.windows, self.target.cleared, self.target.rss_bytes()):
+        if self._stays_cold or not is_mostly_shared(self.engine.windows, self.target.cleared, self.target.rss_bytes()):
+            return
+        try:
             self.target.clear_shared_together()
+        except TargetGone:
+            raise
+        except PagepulseError as error:  # what it shares stays unclearable, and is shown so
+            self._stays_cold = True
+            self.on_event("clear_refused", {"pid": self.process.pid, "why": error.why or error.what})
+        else:
             self.budget.at_least(TLB_NS)
             self.engine.update()
             self.on_event("clear", {"pid": self.process.pid, **self.clearing()})

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from live.measuring import measure, new_engine, pages_in, touched_bytes
+from pagepulse.kernel.syscalls import MADV_NOHUGEPAGE
 from pagepulse.kernel.target import Target
 from pagepulse.model.memory import CHUNK, LEVEL_CHUNK, PAGE, WINDOW, WINDOW_PAGES
 from workload import Workload
@@ -68,6 +69,25 @@ def test_ranges_behind_one_that_is_refused_are_cleared_all_the_same(watch):
         assert [len(young(target, *touch.area(name))) for name in "abc"] == [0, 13, 0]
         unclearable = [(m.start, m.end) for m in target.mappings() if not m.clearable]
         assert unclearable == [touch.area("b")]
+
+
+def test_what_lies_behind_a_locked_part_of_a_heap_is_watched_all_the_same(watch):
+    code = (f"import ctypes, mmap; m = mmap.mmap(-1, {3 * WINDOW}, flags={mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS})\n"
+            f"m.madvise({MADV_NOHUGEPAGE})\n"
+            f"for page in range({3 * WINDOW // PAGE}): m[page * {PAGE}] = 1\n"
+            f"start = ctypes.addressof(ctypes.c_char.from_buffer(m))\n"
+            f"assert ctypes.CDLL(None).mlock(ctypes.c_void_p(start + {13 * PAGE}), {13 * PAGE}) == 0\n"
+            "print(start, flush=True); input()")
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as python:
+        start = int(python.stdout.readline())
+        with watch(python.pid) as target:
+            engine = new_engine(target)
+            measure(engine, 5)
+            known = [pages_in(engine, engine.windows.known, start + first * PAGE, start + end * PAGE)
+                     for first, end in ((0, 13), (13, 26), (26, 3 * WINDOW // PAGE))]
+        python.kill()
+    assert known == [13, 0, 3 * WINDOW // PAGE - 26]
 
 
 def test_a_mapping_that_shrank_since_it_was_looked_at_is_not_taken_for_locked(watch):

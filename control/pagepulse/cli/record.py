@@ -90,6 +90,9 @@ def record_event(recorder: Series, kind: str, data: dict[str, Any]) -> None:
     if kind == "clear":
         print("pagepulse: most of the target is shared with other processes, which MADV_COLD does not clear:\n"
               f"  {CLEARED_TOGETHER}", file=sys.stderr)
+    elif kind == "clear_refused":
+        print("pagepulse: most of the target is shared with other processes, and what is stays unclearable:\n"
+              f"  {data['why']}", file=sys.stderr)
 
 
 def header_of(running: Session) -> dict[str, Any]:

@@ -30,7 +30,11 @@ class PageFlags:
 
     def __init__(self, pid: int) -> None:
         self._pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-        self._kpageflags = os.open("/proc/kpageflags", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._kpageflags = os.open("/proc/kpageflags", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(self._pagemap)
+            raise
 
     def skipped(self, addresses: Addresses, masks: Masks) -> Masks:
         """Of the pages in the masks, those that MADV_COLD skips.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from pathlib import Path
 
 from pagepulse.errors import PagepulseError, TargetGone
 
@@ -28,7 +29,8 @@ class ClearRefs:
         with_file_only: Leave anonymous memory alone.
 
     Raises:
-        PagepulseError: This kernel has no such file, or the process is gone.
+        TargetGone: The process has exited.
+        PagepulseError: This kernel has no such file.
     """
 
     def __init__(self, pid: int, *, with_file_only: bool) -> None:
@@ -40,6 +42,8 @@ class ClearRefs:
         try:
             self._fd = os.open(f"/proc/{pid}/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
+            if error.errno == errno.ESRCH or not Path(f"/proc/{pid}").exists():
+                raise TargetGone(f"process {pid} has exited") from None
             raise PagepulseError(f"accessed bits of process {pid} cannot be cleared as a whole",
                                  why=f"/proc/{pid}/clear_refs: {error.strerror}",
                                  hint="`--clear cold` does without it") from None

@@ -44,8 +44,13 @@ class Target:
         self._probes = probes
         self.identity = reader.identity(process.pidfd)
         probes.watch(self.identity)
-        self._flags = _page_flags(process)
         self.refs = ClearRefs(process.pid, with_file_only=False) if clear == REFS else None
+        try:
+            self._flags = _page_flags(process)
+        except BaseException:
+            if self.refs is not None:
+                self.refs.close()
+            raise
         # Mappings that refused MADV_COLD (locked, or hugetlb on a file), and when to ask them again.
         self._refused: dict[tuple[int, str], int] = {}
         self._maps_text = ""

@@ -182,14 +182,19 @@ def slices_of(windows: Windows, chosen: Indices, size: int) -> list[Indices]:
 
 
 def ranges_of(windows: Windows, chosen: Indices) -> Addresses:
-    """Address ranges of these windows, shape (n, 2), touching ones joined; of a huge page, the whole page."""
+    """Address ranges of these windows, shape (n, 2), touching ones joined; of a huge page, the whole page.
+
+    No range goes from one mapping into the next: the kernel refuses a locked one, and the rest of its range with it.
+    """
     huge = windows.huge[chosen]
     chunk = windows.tile[chosen] // np.uint64(CHUNK) * np.uint64(CHUNK)
     start = np.where(huge, chunk, windows.first[chosen])
     end = np.where(huge, chunk + np.uint64(CHUNK), windows.last[chosen])
     if not len(start):
         return np.empty((0, 2), np.uint64)
-    first = np.concatenate(([True], start[1:] > np.maximum.accumulate(end)[:-1]))
+    mapping = windows.mapping[chosen]
+    first = np.concatenate(([True], (start[1:] > np.maximum.accumulate(end)[:-1])
+                            | ((mapping[1:] != mapping[:-1]) & ~(huge[1:] & huge[:-1]))))
     return np.column_stack((start[first], np.maximum.reduceat(end, np.flatnonzero(first))))
 
 

@@ -243,6 +243,14 @@ def test_ranges_end_where_the_mapping_ends():
                                                             [BASE + 5 * PAGE, BASE + 6 * PAGE]]
 
 
+def test_no_range_goes_from_one_mapping_into_the_next():
+    middle = BASE + WINDOW + 13 * PAGE
+    mappings = [Mapping(BASE, middle, "a"), Mapping(middle, middle + PAGE, "a"),
+                Mapping(middle + PAGE, BASE + CHUNK, "a")]
+    windows = Windows(mappings, spread(mappings, np.array([BASE], np.uint64), 100))
+    assert ranges_of(windows, np.arange(len(windows))).tolist() == [[m.start, m.end] for m in mappings]
+
+
 def test_no_window_has_no_range():
     assert ranges_of(Scene().windows, np.empty(0, np.intp)).shape == (0, 2)
 
