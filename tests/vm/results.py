@@ -7,6 +7,9 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import NamedTuple
 
+told: list[str] = []
+"""What is worth saying of all that ran, a line each."""
+
 
 class Result(NamedTuple):
     """How one test ended."""

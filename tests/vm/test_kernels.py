@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shlex
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ def image_of(kernel: Kernel) -> Image:
 def outcomes(kernel: Kernel, modules: tuple[str, ...]) -> dict[str, list[results.Result]]:
     """Module -> its tests, of one run inside."""
     image, directory = image_of(kernel), OUTPUT / kernel.name / Path(modules[0]).stem
-    print(f"Linux {image.release}", file=sys.__stderr__)
+    begun_s = time.monotonic()
     report = directory / "junit.xml"
     # Neither plugin can write into the checkout.
     pytest_line = shlex.join([".venv/bin/python", "-m", "pytest", "-v", "-p", "no:cacheprovider",
@@ -50,11 +50,14 @@ def outcomes(kernel: Kernel, modules: tuple[str, ...]) -> dict[str, list[results
                        timeout_s=TIMEOUT_S if modules == TOGETHER else TIMEOUT_ALONE_S)
     if not report.exists():
         raise machine.MachineFailed(f"pytest ended with status {done.status}:\n{done.console[-8000:]}")
-    for name, value in results.properties(report):
-        print(f"Linux {image.release}: {name}: {value}", file=sys.__stderr__)
     found: dict[str, list[results.Result]] = {}
     for result in results.read(report):
         found.setdefault(result.module, []).append(result)
+    ran = [result for of_module in found.values() for result in of_module]
+    passed = sum(result.outcome == "passed" for result in ran)
+    results.told.append(f"Linux {image.release}: {passed} of {len(ran)} tests passed in "
+                        f"{time.monotonic() - begun_s:.0f} s: {', '.join(Path(module).stem for module in modules)}")
+    results.told += [f"Linux {image.release}: {name}: {value}" for name, value in results.properties(report)]
     return found
 
 
