@@ -11,7 +11,7 @@ import os
 import pwd
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -169,7 +169,17 @@ def load_configuration(directory: Path, trusted: AbstractSet[int] | None = None)
             files.append(path)
             schemes = load_applicable(path, trusted)
         plans.append(_plan(name, settings, schemes))
+    if faults := _shared_recordings(plans):
+        raise refusal(str(directory), faults)
     return Configuration(DaemonSettings.model_validate(merged.daemon), tuple(plans), tuple(files))
+
+
+def _shared_recordings(plans: Sequence[TargetPlan]) -> list[str]:
+    """Two recorders of one file would write into each other; links are followed."""
+    owners: dict[str, str] = {}
+    return [f"targets.{plan.name}.recording: expected a file of its own, got that of {owner}" for plan in plans
+            if plan.recording is not None
+            and (owner := owners.setdefault(os.path.realpath(plan.recording), plan.name)) != plan.name]
 
 
 def load_applicable(path: Path, trusted: AbstractSet[int] | None = None) -> tuple[Scheme, ...]:

@@ -86,6 +86,13 @@ def test_what_makes_no_sense_is_refused_with_its_place(directory, text, words):
     assert words in refusal(directory)
 
 
+def test_two_targets_with_one_recording_are_refused_by_whatever_name(directory, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    write(directory / "pagepulse.toml", f'{REDIS}recording = "{tmp_path}/a.data"\n'
+                                        f'[targets.b]\nexe = "b"\nrecording = "{tmp_path}/link/a.data"\n')
+    assert "targets.b.recording: expected a file of its own, got that of redis" in refusal(directory)
+
+
 def test_the_file_that_said_it_last_is_named(directory):
     write(directory / "pagepulse.toml", REDIS)
     write(directory / "conf.d" / "10.toml", '[targets.redis]\nmin_rss = "many"\n')
