@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -103,6 +104,9 @@ class WatchedTarget:
                     self._go_on(self._treatment, now_ns)
             except (PagepulseError, OSError) as error:
                 self._fail(error, now_ns)
+            except Exception as error:  # noqa: BLE001 - a fault of ours in one target must not end the others
+                log(Priority.ERROR, f"{self.plan.name}: {''.join(traceback.format_exception(error))}")
+                self._fail(PagepulseError("a fault of pagepulse itself", why=repr(error)), now_ns)
 
     def _begin(self, now_ns: int) -> None:
         self._try_ns = now_ns + _TRY_AGAIN_NS
@@ -134,7 +138,10 @@ class WatchedTarget:
         if why != self._why:
             log(Priority.WARNING, f"{self.plan.name}: {error}; trying again every {_TRY_AGAIN_NS // 1_000_000_000} s")
         self._why, self._try_ns = why, now_ns + _TRY_AGAIN_NS
-        self._end_fleet()
+        try:
+            self._end_fleet()
+        except Exception as another:  # noqa: BLE001 - as in `step`: what is half closed is given up
+            log(Priority.ERROR, f"{self.plan.name}: {''.join(traceback.format_exception(another))}")
 
     def _take(self, snapshot: Snapshot) -> None:
         process = self._processes.get(snapshot.pid)
