@@ -230,6 +230,9 @@ class Fleet:
             self.on_event("refused", {"pid": pid, "why": why})
 
     def _pass_on(self, kind: str, data: dict[str, object]) -> None:
+        pid = data.get("pid")
+        if kind == "exec" and isinstance(pid, int):  # where no events are to be had, nobody else tells the roster
+            self.roster.ask_again(pid, time.monotonic_ns())
         self.on_event(kind, data)
 
     def _attached(self, pid: int) -> Member:
