@@ -11,7 +11,7 @@ import os
 import pwd
 import stat
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,11 +31,10 @@ from pagepulse.policy.load import load_document, read_trusted, why_untrusted
 from pagepulse.policy.objects import SchemeObject
 from pagepulse.policy.parse import fault_words, refusal
 from pagepulse.policy.scheme import Scheme
+from pagepulse.service.places import SOCKET
 from pagepulse.units import format_share, format_size, parse_time_ns
 
-DIRECTORY = Path("/etc/pagepulse")
 MAIN, DROP_INS = "pagepulse.toml", "conf.d"
-SOCKET = Path("/run/pagepulse/pagepulse.sock")
 
 _MOST_TARGETS, _MOST_BUDGET = 64, 1.0
 _MIB = 1 << 20
@@ -142,6 +141,8 @@ class Configuration:
     targets: tuple[TargetPlan, ...]
     files: tuple[Path, ...] = field(default=(), compare=False)
     """All that were read: a change of one of them is a change of the configuration."""
+    signature: tuple[object, ...] = field(default=(), compare=False)
+    """Of what was read: taken before, so that no change after that is missed."""
 
 
 def load_configuration(directory: Path, trusted: AbstractSet[int] | None = None) -> Configuration:
@@ -156,6 +157,7 @@ def load_configuration(directory: Path, trusted: AbstractSet[int] | None = None)
     """
     _check_directory(directory, trusted)
     merged, files = _Merged(), _listed(directory)
+    marks = _marks(files)
     for path in files:
         merged.take(path, _tables(path, trusted))
     faults = merged.faults()
@@ -167,11 +169,13 @@ def load_configuration(directory: Path, trusted: AbstractSet[int] | None = None)
         if settings.schemes is not None:
             path = directory / settings.schemes
             files.append(path)
+            marks |= _marks([path])
             schemes = load_applicable(path, trusted)
         plans.append(_plan(name, settings, schemes))
     if faults := _shared_recordings(plans):
         raise refusal(str(directory), faults)
-    return Configuration(DaemonSettings.model_validate(merged.daemon), tuple(plans), tuple(files))
+    return Configuration(DaemonSettings.model_validate(merged.daemon), tuple(plans), tuple(files),
+                         tuple(sorted(marks)))
 
 
 def _shared_recordings(plans: Sequence[TargetPlan]) -> list[str]:
@@ -198,12 +202,16 @@ def load_applicable(path: Path, trusted: AbstractSet[int] | None = None) -> tupl
 
 def signature(directory: Path, files: tuple[Path, ...]) -> tuple[object, ...]:
     """Changes whenever one of its files or of these does, or a file comes or goes; nothing is read."""
-    marks = []
-    for path in sorted({*_listed(directory), *files}):
+    return tuple(sorted(_marks([*_listed(directory), *files])))
+
+
+def _marks(paths: Iterable[Path]) -> set[tuple[str, int, int, int, int]]:
+    marks = set()
+    for path in paths:
         with suppress(OSError):
             status = path.stat()
-            marks.append((str(path), status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
-    return tuple(marks)
+            marks.add((str(path), status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
+    return marks
 
 
 def in_words(plan: TargetPlan) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pagepulse.apply import Applier
 from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.fleet import Fleet, Roster
+from pagepulse.kernel.census import Census
 from pagepulse.kernel.cgroup import cgroup_of
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.taskstats import TaskDelays
@@ -164,7 +165,8 @@ class WatchedTarget:
         fleet = self._treatment.fleet if self._treatment is not None else None
         with suppress(TargetGone, KeyError):
             if fleet is not None:
-                return replace(facts, cgroup=cgroup_of(pid), swap_bytes=fleet.monitors[pid].process.swap_bytes())
+                return replace(facts, name=Census().name(pid) or facts.name, cgroup=cgroup_of(pid),
+                               swap_bytes=fleet.monitors[pid].process.swap_bytes())
         return facts
 
     def _evictions_of(self, pid: int) -> Evictions:
@@ -178,6 +180,8 @@ class WatchedTarget:
         elif kind == "ended" and isinstance(pid, int):
             self._processes.pop(pid, None)
             self._together.ended(pid)
+        elif kind == "exec" and pid in self._processes:
+            self._processes[pid].facts_due_ns = 0  # it has another name now
         elif kind == "pressure" and self._treatment is not None and self._treatment.fleet.roster.cgroup is not None:
             self._pressure = self._treatment.fleet.roster.cgroup.pressure()
         elif kind == "refused":
@@ -257,7 +261,8 @@ class WatchedTarget:
             processes=self._process_statuses(), dry_run=self.plan.dry_run, schemes=_scheme_statuses(applier),
             waiting_processes=_waiting(treatment.fleet) if treatment is not None else 0,
             refused=dict(treatment.fleet.refused) if treatment is not None else {}, pressure=self._pressure,
-            recording=None if self._recording is None else self._recording.status(), together=self._together.sizes)
+            recording=None if self._recording is None else self._recording.status(), together=self._together.sizes,
+            deaf=_deaf(treatment.fleet.roster) if treatment is not None else "")
 
     def _state(self) -> tuple[TargetState, str]:
         if self.paused:
@@ -293,6 +298,10 @@ def _scheme_statuses(applier: Applier | None) -> tuple[SchemeStatus, ...]:
 
 def _added(one: Evictions, other: Evictions) -> Evictions:
     return Evictions(one.evicted_bytes + other.evicted_bytes, one.returned_bytes + other.returned_bytes)
+
+
+def _deaf(roster: Roster) -> str:
+    return "" if roster.deaf is None else f"{roster.deaf.what}: {roster.deaf.why}"
 
 
 def _waiting(fleet: Fleet) -> int:
