@@ -124,6 +124,14 @@ def test_a_directory_without_the_file_is_refused(tmp_path):
     assert "a configuration is a directory" in refusal(tmp_path / "nowhere")
 
 
+def test_a_change_after_a_file_was_read_is_seen_however_late_one_looks(directory):
+    write(directory / "pagepulse.toml", REDIS + 'schemes = "idle.json"\n')
+    configuration = load_configuration(directory)
+    assert configuration.signature == signature(directory, configuration.files)
+    write(directory / "idle.json", json.dumps(SCHEME) + " ")
+    assert configuration.signature != signature(directory, configuration.files)
+
+
 def test_each_change_of_a_file_changes_the_signature_and_nothing_else_does(directory):
     write(directory / "pagepulse.toml", REDIS + 'schemes = "idle.json"\n')
     files = load_configuration(directory).files
