@@ -50,6 +50,22 @@ def ended_parts(path: Path) -> list[Path]:
     return []
 
 
+def is_recording(path: Path) -> bool:
+    """Whether what is there begins like a recording, and may be moved as one; a link is none.
+
+    Raises:
+        OSError: It cannot be opened, or is not there.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    with open(path, "rb", opener=_not_through_links) as file:
+        return MAGIC.startswith(file.read(len(MAGIC)))
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def keep_old(path: Path) -> None:
     """A recording that is there already, of a recorder that was killed, becomes an ended part; one of nothing goes.
 
@@ -57,17 +73,14 @@ def keep_old(path: Path) -> None:
         PagepulseError: What is there is no recording, or its recorder is still at work.
         OSError: It cannot be opened or renamed.
     """
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise _not_ours(path, "it is no regular file")
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return
-    with os.fdopen(fd, "rb") as old:
-        status = os.fstat(fd)
-        if not MAGIC.startswith(old.read(len(MAGIC))):
-            raise _not_ours(path, "it does not begin like a recording")
-        refuse_if_written(path, fd)
+    if not is_recording(path):
+        raise PagepulseError(f"{path} is no recording, and stays as it is", why="it does not begin like one",
+                             hint="name another file, or move it")
+    with open(path, "rb", opener=_not_through_links) as old:
+        status = os.fstat(old.fileno())
+        refuse_if_written(path, old.fileno())
         if _is_stub(old, status.st_size):
             path.unlink()
         else:
@@ -91,10 +104,6 @@ def refuse_if_written(path: Path, fd: int) -> None:
                              hint="name another file, or end the other one") from None
     except OSError:  # a file system without locks
         return
-
-
-def _not_ours(path: Path, why: str) -> PagepulseError:
-    return PagepulseError(f"{path} is no recording, and stays as it is", why=why, hint="name another file, or move it")
 
 
 def drop_oldest(path: Path, keep: int) -> None:

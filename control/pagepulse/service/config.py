@@ -7,6 +7,8 @@ named relative to the directory.
 
 from __future__ import annotations
 
+import grp
+import ipaddress
 import os
 import pwd
 import stat
@@ -22,6 +24,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from pagepulse.apply import not_applied
 from pagepulse.capture import NEVER, Rotation
+from pagepulse.capture.parts import is_recording
 from pagepulse.fleet import Selection
 from pagepulse.monitor import MonitorOptions
 from pagepulse.policy.fields import Interval, Misplaced, Share, Size, did_you_mean, found
@@ -38,6 +41,8 @@ MAIN, DROP_INS = "pagepulse.toml", "conf.d"
 
 _MOST_TARGETS, _MOST_BUDGET = 64, 1.0
 _MIB = 1 << 20
+_LONGEST_SOCKET = 107  # struct sockaddr_un, with the zero at its end
+_LARGEST_USER = (1 << 32) - 2
 
 
 def _listen(value: object) -> str:
@@ -45,7 +50,32 @@ def _listen(value: object) -> str:
     host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise ValueError(f"expected an address and a port such as '127.0.0.1:9753', got {found(value)}")
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            raise ValueError(f"expected an address of numbers, or localhost, got {found(host)}") from None
     return f"{host}:{port}"
+
+
+def _socket_path(value: object) -> str:
+    """As long as the kernel takes it."""
+    path = absolute_path(value)
+    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise ValueError(f"expected a path of at most {_LONGEST_SOCKET} bytes, got {len(os.fsencode(path))}")
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise ValueError(f"expected a new name or that of a socket, got {found(path)}, which is something else")
+    return path
+
+
+def _group(value: object) -> str:
+    """A group of this machine."""
+    name = _words(value)
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        raise ValueError(f"expected a group of this machine, got {found(name)}") from None
+    return name
 
 
 def _words(value: object) -> str:
@@ -62,8 +92,8 @@ AbsolutePath = Annotated[str, BeforeValidator(absolute_path)]
 class DaemonSettings(SchemeObject):
     """`[daemon]`: what is the same for all targets."""
 
-    socket: AbsolutePath = str(SOCKET)
-    group: Words | None = None
+    socket: Annotated[str, BeforeValidator(_socket_path)] = str(SOCKET)
+    group: Annotated[str, BeforeValidator(_group)] | None = None
     """Members may ask, too; None: root alone."""
     metrics: Annotated[str, BeforeValidator(_listen)] | None = None
     """Where metrics are told; None: nowhere."""
@@ -178,6 +208,24 @@ def load_configuration(directory: Path, trusted: AbstractSet[int] | None = None)
                          tuple(sorted(marks)))
 
 
+def unwritable_recordings(configuration: Configuration) -> list[str]:
+    """What would keep recordings from being begun now. A daemon goes on without, says so, and tries again."""
+    faults = []
+    for plan in configuration.targets:
+        with suppress(PermissionError):  # who may not look cannot tell
+            if plan.recording is not None and (why := _why_unwritable(plan.recording)):
+                faults.append(f"targets.{plan.name}.recording: {plan.recording}: {why}")
+    return faults
+
+
+def _why_unwritable(path: Path) -> str:
+    if not path.parent.is_dir():
+        return "expected a directory that is there"
+    if not os.path.lexists(path):
+        return ""
+    return "" if is_recording(path) else "expected a new name or that of a recording, got something else"
+
+
 def _shared_recordings(plans: Sequence[TargetPlan]) -> list[str]:
     """Two recorders of one file would write into each other; links are followed."""
     owners: dict[str, str] = {}
@@ -252,6 +300,8 @@ class _Merged:
         places: dict[str, tuple[type[SchemeObject], dict[str, Any]]] = {
             "daemon": (DaemonSettings, self.daemon),
             **{f"targets.{name}": (TargetSettings, table) for name, table in self.targets.items()}}
+        if len(self.targets) > _MOST_TARGETS:
+            return [f"targets: expected at most {_MOST_TARGETS} in all files, got {len(self.targets)}"]
         return [f"{self.origin.get(place, MAIN)}: {fault}" for place, (model, table) in places.items()
                 for fault in _faults_of(model, place, table)]
 
@@ -280,7 +330,9 @@ def _check_directory(directory: Path, trusted: AbstractSet[int] | None) -> None:
 
 
 def _listed(directory: Path) -> list[Path]:
-    return [directory / MAIN, *sorted((directory / DROP_INS).glob("*.toml"))]
+    """Not what begins with a dot: editors put their locks, links to nowhere, beside the file."""
+    drop_ins = (directory / DROP_INS).glob("*.toml")
+    return [directory / MAIN, *sorted(path for path in drop_ins if not path.name.startswith("."))]
 
 
 def _tables(path: Path, trusted: AbstractSet[int] | None) -> dict[str, Any]:
@@ -307,7 +359,7 @@ def _tables(path: Path, trusted: AbstractSet[int] | None) -> dict[str, Any]:
 
 
 def _target_faults(targets: Mapping[str, object]) -> list[str]:
-    faults = [f"targets: expected at most {_MOST_TARGETS}"] if len(targets) > _MOST_TARGETS else []
+    faults = []
     for name, table in targets.items():
         try:
             scheme_name(name)
@@ -339,7 +391,7 @@ def _plan(name: str, settings: TargetSettings, schemes: tuple[Scheme, ...]) -> T
 
 def _user_id(text: str) -> int | None:
     if text.isdecimal():
-        return int(text)
+        return int(text) if len(text) <= 10 and int(text) <= _LARGEST_USER else None
     try:
         return pwd.getpwnam(text).pw_uid
     except KeyError:
