@@ -100,6 +100,12 @@ class Fleet:
         self._backlog.forget(pid)
         self._drop(pid)
 
+    def set_budget(self, share: float) -> None:
+        """From now on watching may cost so much of one CPU; what is known and owed stays."""
+        self._options = replace(self._options, budget=share)
+        self._shared.share = share
+        self._glances.set_budget(share)
+
     def try_refused(self) -> None:
         """Try those again that could not be watched: another pagepulse may have let go of them."""
         self._backlog.add(self.refused, set())

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -159,8 +159,8 @@ class TargetPlan:
     rotation: Rotation = NEVER
 
     def watches_like(self, other: TargetPlan) -> bool:
-        """Whether the same processes are watched in the same way, whatever is done to them."""
-        return (self.selection, self.options) == (other.selection, other.options)
+        """Whether the same processes are watched in the same way, whatever is done to them, and at whatever price."""
+        return (self.selection, replace(self.options, budget=other.options.budget)) == (other.selection, other.options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,11 +195,14 @@ class WatchedTarget:
         """Go on with another plan; what is known of processes that are watched as before stays known."""
         before, self.plan = self.plan, plan
         if not plan.watches_like(before):
+            log(Priority.NOTICE, f"{plan.name}: begins anew: whom it watches, or how, has changed")
             self._end_fleet()
             self._try_ns = 0
         elif self._treatment is not None and (plan.schemes, plan.dry_run) != (before.schemes, before.dry_run):
             self._bank_applier()
             self._treatment.applier = self._applier()
+        if self._treatment is not None:
+            self._treatment.fleet.set_budget(plan.options.budget)
         if (plan.recording, plan.rotation) != (before.recording, before.rotation):
             self._set_recording(plan)
 

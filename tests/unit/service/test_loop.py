@@ -95,3 +95,24 @@ def test_a_fault_of_ours_in_one_target_ends_neither_the_daemon_nor_the_others(tm
     assert (bad.state, good.state) == ("failed", "waiting")
     assert bad.why == "a fault of pagepulse itself"
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_new_budget_is_taken_on_by_the_fleet_and_another_way_to_clear_begins_anew(tmp_path, fleets, capsys):
+    path = tmp_path / "pagepulse.toml"
+
+    def write(more: str) -> None:
+        new = tmp_path / "new~"
+        new.write_text(f'[targets.stays]\nexe = "no-one-runs-it"\n{more}')
+        new.chmod(0o600)
+        new.replace(path)
+
+    write("")
+    script = Script(lambda: None, lambda: write('budget = "5%"'), lambda: None)
+    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), None, None, script, Notifier())
+    daemon.run()
+    assert len(fleets) == 1
+    assert fleets[0]()._shared.share == daemon._published().status.targets[0].budget_share == 0.05
+    write('clear = "refs"')
+    daemon._load()
+    daemon.close()
+    assert "stays: begins anew" in capsys.readouterr().err
