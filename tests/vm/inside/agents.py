@@ -13,6 +13,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 DAMON = Path("/sys/kernel/mm/damon/admin/kdamonds")
+DAMON_STAT = Path("/sys/module/damon_stat/parameters/enabled")
 LRU_GEN = Path("/sys/kernel/debug/lru_gen")
 LRU_GEN_ENABLED = Path("/sys/kernel/mm/lru_gen/enabled")
 _DAMON_MS = 3000
@@ -51,16 +52,18 @@ def _generations() -> list[tuple[int, int, int]]:
 
 
 def reclaim(_pid: int) -> None:
-    """The process's cgroup is asked for three quarters of its memory."""
+    """The process's cgroup is asked for half of its memory: most of what is hot stays."""
     group = CGROUPS / "reclaimed"
     current = int((group / "memory.current").read_text())
     # Less than was asked for is an error to the kernel; what it did meanwhile is what counts here.
-    subprocess.run(["sh", "-c", 'echo "$1" >"$2" 2>/dev/null || true', "write", str(current * 3 // 4),
+    subprocess.run(["sh", "-c", 'echo "$1" >"$2" 2>/dev/null || true', "write", str(current // 2),
                     group / "memory.reclaim"], check=True)
 
 
 def damon(pid: int) -> None:
     """The kernel's DAMON watches the process for a while, with many regions."""
+    if DAMON_STAT.exists():  # Linux 7 watches all memory from the start, and lets no other DAMON be beside that
+        write(DAMON_STAT, "N")
     write(DAMON / "nr_kdamonds", 1)
     write(DAMON / "0/contexts/nr_contexts", 1)
     context = DAMON / "0/contexts/0"
