@@ -210,9 +210,8 @@ class Fleet:
         except (PagepulseError, OSError) as error:
             self._shared.opened(self._cpu_ns() - before_ns)
             why = getattr(error, "what", str(error))
-            if not isinstance(error, TargetGone) and self.refused.get(pid) != why:
-                self.refused[pid] = why
-                self.on_event("refused", {"pid": pid, "why": why})
+            if not isinstance(error, TargetGone):
+                self._refuse(pid, why)
             return
         self.refused.pop(pid, None)
         member.interval_ns = self._options.aggregation_ns
@@ -223,6 +222,12 @@ class Fleet:
         self._shared.opened(self._cpu_ns() - before_ns + self._first_visit_ns)
         self.on_event("watched", {"pid": pid, "name": member.process.name})
         self._at(member, time.monotonic_ns())
+
+    def _refuse(self, pid: int, why: str) -> None:
+        """Say once why a process is not watched."""
+        if self.refused.get(pid) != why:
+            self.refused[pid] = why
+            self.on_event("refused", {"pid": pid, "why": why})
 
     def _pass_on(self, kind: str, data: dict[str, object]) -> None:
         self.on_event(kind, data)
@@ -289,6 +294,10 @@ class Fleet:
                 self._drop(member.process.pid)
                 return None
             due_ns = time.monotonic_ns()
+        except PagepulseError as error:  # one that cannot be watched any more does not end the watching of others
+            self._refuse(member.process.pid, error.why or error.what)
+            self._drop(member.process.pid)
+            return None
         spent_ns = self._cpu_ns() - before_ns
         member.spent_ns += spent_ns
         self._visits_ns += spent_ns

@@ -67,9 +67,7 @@ class Target:
 
     def mappings(self) -> list[Mapping]:
         """The mappings that can be monitored; parsed again only if the kernel's text has changed."""
-        text = self.process.maps_text()
-        if not text:
-            raise TargetGone(f"process {self.process.pid} has exited")
+        text = self._read_maps()
         if text != self._maps_text:
             self._maps_text, self._mappings = text, parse_maps(text)
             there = {(m.start, m.name) for m in self._mappings}
@@ -174,7 +172,11 @@ class Target:
         return apart
 
     def _clear_cold(self, ranges: Addresses) -> ClearResult:
-        """A range that the kernel refuses is skipped, and its mapping remembered."""
+        """A range that the kernel refuses is skipped, and its mapping remembered.
+
+        The kernel goes no further in a range than to what it refuses there. Where a part was locked since the mappings
+        were looked at, each part is therefore asked for by itself.
+        """
         calls = refused = 0
         iovecs = np.column_stack((ranges[:, 0], ranges[:, 1] - ranges[:, 0]))
         while len(iovecs):
@@ -183,26 +185,45 @@ class Target:
             calls += 1
             completed = int(np.searchsorted(np.cumsum(batch[:, 1]), np.uint64(done), side="right"))
             if not completed:  # where the kernel stops at a later range, the next call begins there and tells why
-                if error == errno.EINVAL:
-                    self._remember_refusal(int(batch[0, 0]))
+                parts = self._parts(int(batch[0, 0]), int(batch[0, 1])) if error == errno.EINVAL else []
+                if len(parts) > 1:
+                    iovecs = np.concatenate((np.array([part for _, part in parts], np.uint64), iovecs[1:]))
+                    continue
+                for mapping, _ in parts:
+                    self._refused[mapping.start, mapping.name] = self.now_ns() + _ASK_AGAIN_NS
                 refused += 1
                 completed = 1
             iovecs = iovecs[completed:]
         return ClearResult(calls, refused)
 
     def _advise(self, iovecs: Addresses) -> tuple[int, int]:
-        """Bytes done; and if the first range was refused, why: EINVAL if locked or hugetlb, ENOMEM if unmapped."""
+        """Bytes done; and if the first range was refused, why: EINVAL if locked or hugetlb, ENOMEM if unmapped.
+
+        Raises:
+            TargetGone: The process has exited.
+            PagepulseError: We may not.
+        """
         try:
             return process_madvise(self.process.pidfd, iovecs, MADV_COLD), 0
         except OSError as error:
             if error.errno == errno.ESRCH:
                 raise TargetGone(f"process {self.process.pid} has exited") from None
+            if error.errno in {errno.EPERM, errno.EACCES}:
+                raise PagepulseError(f"accessed bits of process {self.process.pid} may not be cleared",
+                                     why=f"process_madvise: {error.strerror}",
+                                     hint="run as root, with CAP_SYS_PTRACE and CAP_SYS_NICE") from None
             return 0, error.errno or errno.EINVAL
 
-    def _remember_refusal(self, address: int) -> None:
-        owner = next((m for m in self._mappings if m.start <= address < m.end), None)
-        if owner is not None:
-            self._refused[owner.start, owner.name] = self.now_ns() + _ASK_AGAIN_NS
+    def _parts(self, start: int, size: int) -> list[tuple[Mapping, tuple[int, int]]]:
+        """The mappings that a range lies in by now, and from where and how much of it in each."""
+        return [(m, (max(start, m.start), min(start + size, m.end) - max(start, m.start)))
+                for m in parse_maps(self._read_maps()) if m.start < start + size and start < m.end]
+
+    def _read_maps(self) -> str:
+        text = self.process.maps_text()
+        if not text:
+            raise TargetGone(f"process {self.process.pid} has exited")
+        return text
 
     def _ask_refused_again(self) -> None:
         """A lock may be gone. The question is a clear of the mapping's first pages, of which nothing was known."""

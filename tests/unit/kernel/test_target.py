@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,6 +64,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.refused: dict[int, int] = {}
+        self.locked = (0, 0)
         self.calls: list[list[tuple[int, int]]] = []
 
     def __call__(self, _pidfd: int, iovecs: np.ndarray, advice: int) -> int:
@@ -72,10 +74,11 @@ class Kernel:
         self.calls.append([(start, size) for start, size in iovecs.tolist()])
         done = 0
         for start, size in iovecs.tolist():
-            if start in self.refused:
+            is_locked = start < self.locked[1] and self.locked[0] < start + size
+            if start in self.refused or is_locked:
                 if done:
                     return done
-                raise OSError(self.refused[start], "refused")
+                raise OSError(self.refused.get(start, errno.EINVAL), "refused")
             done += size
         return done
 
@@ -150,6 +153,27 @@ def test_a_mapping_that_is_locked_is_remembered_as_unclearable(watched, kernel):
     kernel.refused[BASE + CHUNK + WINDOW] = errno.EINVAL
     watched.clear(ranges(1, start=BASE + CHUNK + WINDOW))
     assert [(m.name, m.clearable) for m in watched.mappings()] == [("[heap]", True), ("[anon: locked]", False)]
+
+
+def test_what_lies_behind_a_part_that_was_locked_meanwhile_is_cleared_and_the_locked_part_alone_is_remembered(
+        watched, kernel):
+    """The kernel cuts the heap in three: a look at the mappings will show it, the clear comes before."""
+    edges = [BASE + n * WINDOW for n in (0, 2, 3, 8)]
+    watched.process.maps_text = lambda: "".join(
+        f"{start:x}-{end:x} rw-p 00000000 00:00 0 [heap]\n" for start, end in pairwise(edges))
+    kernel.locked = (edges[1], edges[2])
+    assert watched.clear(np.array([[BASE, edges[3]]], np.uint64)).refused == 1
+    assert sent(kernel)[-1] == (edges[2], 5 * WINDOW)
+    assert [m.clearable for m in watched.mappings()] == [True, False, True]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES])
+def test_a_clear_that_is_not_permitted_is_no_refusal_but_an_error_for_people(watched, kernel, error):
+    """Taken for a refusal, all memory would look as if it were in use."""
+    kernel.refused[BASE] = error
+    with pytest.raises(PagepulseError, match="may not be cleared") as raised:
+        watched.clear(ranges(1))
+    assert "CAP_SYS_NICE" in raised.value.hint
 
 
 def test_a_range_that_was_unmapped_makes_no_mapping_unclearable(watched, kernel):
