@@ -58,6 +58,8 @@ class Target:
         self.cleared: list[Mapping] = []
         """The same, with how they are cleared."""
         self._taken = Taken()
+        self._taken_lost = probes.taken_lost
+        self._is_blind = False  # since something was lost, until `read_windows` said so
         self.keeps_taken = True
         """What others clear counts until we clear it ourselves. False: we clear nothing, each read shows it once."""
 
@@ -70,6 +72,7 @@ class Target:
         text = self._read_maps()
         if text != self._maps_text:
             self._maps_text, self._mappings = text, parse_maps(text)
+            self._taken.keep_within(np.array([(m.start, m.end) for m in self._mappings], np.uint64).reshape(-1, 2))
             there = {(m.start, m.name) for m in self._mappings}
             self._refused = {key: due_ns for key, due_ns in self._refused.items() if key in there}
         self._ask_refused_again()
@@ -115,7 +118,8 @@ class Target:
         if not self.keeps_taken:
             own = addresses[~self._is_shared_window(addresses)]
             self._taken.forget(np.column_stack((own, own + np.uint64(WINDOW))))
-        return read._replace(young=young)
+        blind, self._is_blind = self._is_blind, False
+        return read._replace(young=young, blind=blind, taken_ns=self.now_ns() if blind else read.taken_ns)
 
     def _is_shared_window(self, addresses: Addresses) -> npt.NDArray[np.bool_]:
         """Which windows may be of several mappings, and read for each of them: a mapping begins or ends inside."""
@@ -126,6 +130,8 @@ class Target:
 
     def read_pages(self, start: int, end: int) -> PageBits:
         """The accessed bits of every page of a range, those among them that another agent cleared.
+
+        Where some of these were lost, and `read_windows` has not said so yet, all pages are young: none is acted on.
 
         Args:
             start: A multiple of PAGE.
@@ -142,11 +148,15 @@ class Target:
         if self._probes.sees_taken:
             self._take_in()
             young |= self._taken.pages(start, end) & present
+            if self._is_blind:
+                young = present.copy()
         return PageBits(start, present, young, huge)
 
     def _take_in(self) -> None:
         """Hear of what others cleared. After a read, never before: what is cleared in between would be in neither."""
         self._taken.keep(*self._probes.drain_taken())
+        before, self._taken_lost = self._taken_lost, self._probes.taken_lost
+        self._is_blind |= self._taken_lost != before
 
     def clear(self, ranges: Addresses) -> ClearResult:
         """Clear accessed bits: by MADV_COLD or, where the mapping is cleared so, with all others of its kind."""
@@ -156,7 +166,8 @@ class Target:
         result = self._clear_cold(ranges[apart])
         if self.refs is not None and not apart.all():
             self._taken.forget(np.array([(m.start, m.end) for m in self.cleared if m.together], np.uint64))
-            self.refs.clear()
+            with self._probes.own_clear:
+                self.refs.clear()
             result = result._replace(calls=result.calls + 1)
         return result
 
@@ -204,7 +215,8 @@ class Target:
             PagepulseError: We may not.
         """
         try:
-            return process_madvise(self.process.pidfd, iovecs, MADV_COLD), 0
+            with self._probes.own_clear:
+                return process_madvise(self.process.pidfd, iovecs, MADV_COLD), 0
         except OSError as error:
             if error.errno == errno.ESRCH:
                 raise TargetGone(f"process {self.process.pid} has exited") from None

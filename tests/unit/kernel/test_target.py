@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,8 @@ class FakeProbes:
 
     def __init__(self) -> None:
         self.sees_taken = True
+        self.taken_lost = 0
+        self.own_clear = nullcontext()
         self.taken: dict[int, int] = {}
 
     def watch(self, _identity: Identity) -> None:
@@ -279,6 +282,33 @@ def test_what_was_taken_in_a_window_that_two_mappings_share_stays_for_the_other(
     watched._probes.taken = {BASE: 0b11, BASE + WINDOW: 0b11}
     assert shown(watched, [BASE, BASE + WINDOW]) == [0b11, 0b11]
     assert shown(watched, [BASE, BASE + WINDOW]) == [0b11, 0]
+
+
+def test_once_taken_bits_were_lost_nothing_counts_as_untouched_until_the_model_was_told(watched, monkeypatch):
+    table = np.zeros((1, 512), np.uint64)
+    table[0, :2] = layout.PRESENT
+    watched._reader.page_tables = lambda *_: [TableCopy(BASE, table, np.array([TABLE], np.uint64))]
+    assert not watched.read_pages(BASE, BASE + 4 * PAGE).young.any()
+    watched._probes.taken_lost = 7
+    for _ in range(2):
+        assert watched.read_pages(BASE, BASE + 4 * PAGE).young.tolist() == [True, True, False, False]
+    shown(watched, [])
+    assert not watched.read_pages(BASE, BASE + 4 * PAGE).young.any()
+
+
+def test_a_read_says_once_that_taken_bits_were_lost_and_is_as_late_as_the_last_of_them(watched):
+    watched._probes.taken_lost = 7
+    reads = [watched.read_windows(np.empty(0, np.uint64)) for _ in range(2)]
+    assert [read.blind for read in reads] == [True, False]
+    assert reads[0].taken_ns > reads[1].taken_ns == 0
+
+
+def test_what_was_taken_of_memory_that_is_unmapped_is_not_kept(watched):
+    watched._probes.taken = {BASE: 0b1, BASE + CHUNK: 0b1, BASE + 2 * CHUNK: 0b1}
+    shown(watched, [BASE])
+    watched.process.maps_text = lambda: MAPS.splitlines(keepends=True)[0]
+    watched.mappings()
+    assert len(watched._taken) == 1
 
 
 def test_without_clearing_probes_reads_are_passed_on_as_they_are(watched):
