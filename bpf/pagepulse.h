@@ -14,7 +14,7 @@ enum {
 	PP_WINDOWS = 512,       /* windows that one run of read_windows reads at most */
 	PP_TABLES = 256,        /* page tables that one run of copy_tables copies at most */
 	PP_FAULTS = 16384,      /* windows with faults between two drains */
-	PP_TAKEN = 16384,       /* windows with accessed bits taken by another agent between two drains */
+	PP_TAKEN = 65536,       /* windows with accessed bits taken by another agent between two drains: 16 GiB */
 };
 
 /* Where the entry of a window was found. */
@@ -63,15 +63,22 @@ struct pp_table {
 struct pp_filter {
 	unsigned long long mm;          /* the target's mm */
 	unsigned int tgid;              /* the target */
-	unsigned int self;              /* us: what we clear ourselves is not taken by another */
+	unsigned int self;              /* our thread while it clears: what we clear ourselves is not taken by another */
+	unsigned int faults_epoch;      /* 0 or 1: which of the two tables is written to */
+	unsigned int taken_epoch;
 };
 
-/* What the probes could not keep, and what they kept: Python looks here first, an empty table is dear to drain. */
+/*
+ * What the probes could not keep; and for each of the two tables of a kind, how many programs began to write to it and how
+ * many are done. Python looks here first, an empty table is dear to drain; and where both are equal, nobody is in there.
+ */
 struct pp_loss {
 	unsigned long long faults;      /* faults not counted: the table was full */
 	unsigned long long taken;       /* accessed bits not kept: the table was full */
-	unsigned long long faults_kept; /* faults counted */
-	unsigned long long taken_kept;  /* accessed bits kept, some of them twice */
+	unsigned long long faults_begun[2];
+	unsigned long long faults_done[2];
+	unsigned long long taken_begun[2];
+	unsigned long long taken_done[2];
 };
 
 _Static_assert(sizeof(struct pp_window) == 32, "windows are mapped as an array of 32 bytes each");

@@ -7,8 +7,10 @@
  *   taken    accessed bits that another agent (reclaim, MGLRU, DAMON, idle page tracking, clear_refs) clears under us,
  *            kept for each window as a mask. By kprobe only.
  *
- * Everything is filtered here, by the target's mm or process, and counted here; Python drains both tables once an
- * aggregation interval. What does not fit is counted as lost.
+ * Everything is filtered here, by the target's mm or process, and counted here. Of each table there are two: Python has
+ * the programs write to the other one, waits until nobody is left in the first, and takes it out. To delete from a table
+ * that is written to would lose what a program adds to an entry that was just handed over, or give it to another window.
+ * What does not fit is counted as lost.
  */
 #include <linux/types.h>
 #include <linux/ptrace.h>
@@ -16,58 +18,96 @@
 
 BPF_F_TABLE("array", u32, struct pp_filter, filter, 1, 1024); /* 1024 = BPF_F_MMAPABLE */
 BPF_F_TABLE("array", u32, struct pp_loss, loss, 1, 1024);
-BPF_TABLE("hash", u64, u64, faults, PP_FAULTS); /* window address -> faults */
-BPF_TABLE("hash", u64, u64, taken, PP_TAKEN);   /* window address -> mask of pages */
+BPF_TABLE("hash", u64, u64, faults0, PP_FAULTS); /* window address -> faults */
+BPF_TABLE("hash", u64, u64, faults1, PP_FAULTS);
+BPF_TABLE("hash", u64, u64, taken0, PP_TAKEN); /* window address -> mask of pages */
+BPF_TABLE("hash", u64, u64, taken1, PP_TAKEN);
 
 #define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), (void *)(from))
 #define WINDOW_MASK (~((u64)PP_WINDOW_PAGES * 4096 - 1))
 #define CHUNK_MASK (~((u64)PP_TABLE_PAGES * 4096 - 1))
 #define ACCESSED 0x20ULL
 
-static __always_inline void count_fault(u64 address)
+#define TRIES 3
+#define NOWHERE 2
+
+/*
+ * Which of two tables to write to: 0, 1, or NOWHERE, if they changed under us each time. Python never changes again before
+ * all who came into the old one are out of it; one that came too late sees the change here. The locked additions are
+ * full barriers.
+ */
+static __always_inline u32 enter(volatile u32 *epoch, u64 *begun, u64 *done)
+{
+#pragma unroll
+	for (int i = 0; i < TRIES; i++) {
+		u32 now = *epoch & 1;
+
+		__sync_fetch_and_add(&begun[now], 1);
+		if ((*epoch & 1) == now)
+			return now;
+		__sync_fetch_and_add(&done[now], 1);
+	}
+	return NOWHERE;
+}
+
+static __always_inline void count_fault(struct pp_filter *f, u64 address)
 {
 	int zero = 0;
-	u64 window = address & WINDOW_MASK, nothing = 0;
-	u64 *count = faults.lookup_or_try_init(&window, &nothing);
-	struct pp_loss *lost = loss.lookup(&zero);
+	u64 window = address & WINDOW_MASK, nothing = 0, *count;
+	struct pp_loss *l = loss.lookup(&zero);
 
-	if (!lost)
+	if (!l)
 		return;
-	if (count) {
+	u32 now = enter(&f->faults_epoch, l->faults_begun, l->faults_done);
+
+	if (now == NOWHERE) {
+		__sync_fetch_and_add(&l->faults, 1);
+		return;
+	}
+	if (now)
+		count = faults1.lookup_or_try_init(&window, &nothing);
+	else
+		count = faults0.lookup_or_try_init(&window, &nothing);
+	if (count)
 		__sync_fetch_and_add(count, 1);
-		__sync_fetch_and_add(&lost->faults_kept, 1);
-	} else {
-		__sync_fetch_and_add(&lost->faults, 1);
-	}
+	else
+		__sync_fetch_and_add(&l->faults, 1);
+	__sync_fetch_and_add(&l->faults_done[now & 1], 1);
 }
 
-static __always_inline void keep_taken(u64 window, u64 mask)
+static __always_inline void keep_taken(struct pp_filter *f, u64 window, u64 mask)
 {
 	int zero = 0;
-	u64 nothing = 0;
-	u64 *kept = taken.lookup_or_try_init(&window, &nothing);
-	struct pp_loss *lost = loss.lookup(&zero);
+	u64 nothing = 0, *kept;
+	struct pp_loss *l = loss.lookup(&zero);
 
-	/* Agents hold the page table's lock, and a window lies in one page table: no other writer at the same time. */
-	if (!lost)
+	if (!l)
 		return;
-	if (kept) {
-		*kept |= mask;
-		__sync_fetch_and_add(&lost->taken_kept, 1);
-	} else {
-		__sync_fetch_and_add(&lost->taken, 1);
+	u32 now = enter(&f->taken_epoch, l->taken_begun, l->taken_done);
+
+	if (now == NOWHERE) {
+		__sync_fetch_and_add(&l->taken, 1);
+		return;
 	}
+	if (now)
+		kept = taken1.lookup_or_try_init(&window, &nothing);
+	else
+		kept = taken0.lookup_or_try_init(&window, &nothing);
+	/* Agents hold the page table's lock, and a window lies in one page table: no other writer at the same time. */
+	if (kept)
+		*kept |= mask;
+	else
+		__sync_fetch_and_add(&l->taken, 1);
+	__sync_fetch_and_add(&l->taken_done[now & 1], 1);
 }
 
-/* Does this vm_area_struct belong to the target, and is it not we who act on it? */
-static __always_inline bool is_others_work_on_target(u64 vma)
+/* Does this vm_area_struct belong to the target, and is it not we who clear it on purpose? */
+static __always_inline bool is_others_work_on_target(struct pp_filter *f, u64 vma)
 {
-	int zero = 0;
 	u64 mm = 0;
-	struct pp_filter *f = filter.lookup(&zero);
 
 	READ(mm, vma + VMA_MM);
-	return f && mm && mm == f->mm && (u32)(bpf_get_current_pid_tgid() >> 32) != f->self;
+	return mm && mm == f->mm && (u32)bpf_get_current_pid_tgid() != f->self;
 }
 
 /* exceptions:page_fault_user, TP_PROTO(unsigned long address, struct pt_regs *regs, unsigned long error_code) */
@@ -77,7 +117,7 @@ int on_page_fault_user(struct bpf_raw_tracepoint_args *ctx)
 	struct pp_filter *f = filter.lookup(&zero);
 
 	if (f && f->tgid && (u32)(bpf_get_current_pid_tgid() >> 32) == f->tgid)
-		count_fault(ctx->args[0]);
+		count_fault(f, ctx->args[0]);
 	return 0;
 }
 
@@ -90,35 +130,39 @@ int on_handle_mm_fault(struct pt_regs *ctx)
 
 	READ(mm, PT_REGS_PARM1(ctx) + VMA_MM);
 	if (f && mm && mm == f->mm)
-		count_fault(PT_REGS_PARM2(ctx));
+		count_fault(f, PT_REGS_PARM2(ctx));
 	return 0;
 }
 
 /* int ptep_test_and_clear_young(struct vm_area_struct *vma, unsigned long addr, pte_t *ptep), and ptep_clear_flush_young */
 int on_pte_clear_young(struct pt_regs *ctx)
 {
+	int zero = 0;
 	u64 pte = 0, address = PT_REGS_PARM2(ctx);
+	struct pp_filter *f = filter.lookup(&zero);
 
-	if (!is_others_work_on_target(PT_REGS_PARM1(ctx)))
+	if (!f || !is_others_work_on_target(f, PT_REGS_PARM1(ctx)))
 		return 0;
 	READ(pte, PT_REGS_PARM3(ctx));
 	if (pte & ACCESSED)
-		keep_taken(address & WINDOW_MASK, 1ULL << ((address >> 12) & (PP_WINDOW_PAGES - 1)));
+		keep_taken(f, address & WINDOW_MASK, 1ULL << ((address >> 12) & (PP_WINDOW_PAGES - 1)));
 	return 0;
 }
 
 /* int pmdp_test_and_clear_young(struct vm_area_struct *vma, unsigned long addr, pmd_t *pmdp), and pmdp_clear_flush_young */
 int on_pmd_clear_young(struct pt_regs *ctx)
 {
+	int zero = 0;
 	u64 pmd = 0, address = PT_REGS_PARM2(ctx) & CHUNK_MASK;
+	struct pp_filter *f = filter.lookup(&zero);
 
-	if (!is_others_work_on_target(PT_REGS_PARM1(ctx)))
+	if (!f || !is_others_work_on_target(f, PT_REGS_PARM1(ctx)))
 		return 0;
 	READ(pmd, PT_REGS_PARM3(ctx));
 	if (!(pmd & ACCESSED) || !(pmd & 0x80)) /* no leaf: the bit of a table says nothing of one page */
 		return 0;
 #pragma unroll
 	for (int i = 0; i < PP_TABLE_PAGES / PP_WINDOW_PAGES; i++)
-		keep_taken(address + i * PP_WINDOW_PAGES * 4096, ~0ULL);
+		keep_taken(f, address + i * PP_WINDOW_PAGES * 4096, ~0ULL);
 	return 0;
 }

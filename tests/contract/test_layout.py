@@ -21,7 +21,7 @@ STRUCTS = {"pp_request": layout.REQUEST, "pp_window": layout.WINDOW, "pp_filter"
 CONSTANTS = {
     "PP_WINDOW_PAGES": memory.WINDOW_PAGES, "PP_TABLE_PAGES": layout.TABLE_ENTRIES,
     "PP_WINDOWS": layout.WINDOWS_PER_RUN, "PP_TABLES": layout.TABLES_PER_RUN,
-    "PP_FAULTS": probes._TABLE_SIZE, "PP_TAKEN": probes._TABLE_SIZE,
+    "PP_FAULTS": probes._SIZES["faults"], "PP_TAKEN": probes._SIZES["taken"],
     "PP_LEVEL_NONE": memory.LEVEL_NONE, "PP_LEVEL_PAGE": memory.LEVEL_PAGE, "PP_LEVEL_CHUNK": memory.LEVEL_CHUNK,
     "PP_LEVEL_GIB": memory.LEVEL_GIB, "PP_LEVEL_LOST": memory.LEVEL_LOST,
     "PP_OK": layout.OK, "PP_NO_MAP": layout.NO_MAP, "PP_GONE": layout.GONE, "PP_CHANGED": layout.CHANGED,

@@ -230,6 +230,7 @@ class Fleet:
         self._at(member, time.monotonic_ns())
 
     def _refuse(self, pid: int, error: PagepulseError | OSError) -> None:
+        """Say once why a process is not watched."""
         why = getattr(error, "what", str(error))
         if self.refused.get(pid) != why:
             self.refused[pid] = why

@@ -15,8 +15,9 @@ OK, NO_MAP, GONE, CHANGED = 0, 1, 2, 3
 REQUEST = np.dtype([("base", "<u8"), ("start", "<u8"), ("pidfd", "<u4"), ("count", "<u4"), ("mm", "<u8"),
                     ("exec_id", "<u8"), ("pgd", "<u8"), ("tgid", "<u4"), ("pad", "<u4")])
 WINDOW = np.dtype([("address", "<u8"), ("young", "<u8"), ("present", "<u8"), ("level", "<u4"), ("pad", "<u4")])
-FILTER = np.dtype([("mm", "<u8"), ("tgid", "<u4"), ("self", "<u4")])
-LOSS = np.dtype([("faults", "<u8"), ("taken", "<u8"), ("faults_kept", "<u8"), ("taken_kept", "<u8")])
+FILTER = np.dtype([("mm", "<u8"), ("tgid", "<u4"), ("self", "<u4"), ("faults_epoch", "<u4"), ("taken_epoch", "<u4")])
+LOSS = np.dtype([("faults", "<u8"), ("taken", "<u8"), ("faults_begun", "<u8", 2), ("faults_done", "<u8", 2),
+                 ("taken_begun", "<u8", 2), ("taken_done", "<u8", 2)])
 
 PRESENT, ACCESSED, LEAF, PROTNONE = 0x1, 0x20, 0x80, 0x100
 """Bits of an x86 page-table entry: arch/x86/include/asm/pgtable_types.h."""

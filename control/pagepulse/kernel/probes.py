@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
@@ -15,7 +18,7 @@ from pagepulse.kernel.syscalls import HashDrain, open_kprobe, open_raw_tracepoin
 from pagepulse.model.memory import Addresses, Masks
 
 _KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
-_TABLE_SIZE = 16384  # PP_FAULTS and PP_TAKEN
+_SIZES = {"faults": 16384, "taken": 65536}  # PP_FAULTS and PP_TAKEN
 
 _FAULT_FUNCTION, _FAULT_EVENT = "handle_mm_fault", "page_fault_user"
 
@@ -43,7 +46,8 @@ class NoProbes:
 
     attached: tuple[str, ...] = ()
     sees_taken = counts_faults = False
-    lost = 0
+    lost = taken_lost = 0
+    own_clear = nullcontext()
 
     def watch(self, target: Identity) -> None:
         """Nothing looks."""
@@ -55,6 +59,53 @@ class NoProbes:
     drain_taken = drain_faults
 
 
+class _Table:
+    """Two BPF hash maps: the programs write to one, and what the other has is taken out.
+
+    Args:
+        programs: The loaded programs.
+        name: `faults` or `taken`.
+    """
+
+    def __init__(self, programs: Programs, name: str) -> None:
+        filter_, loss = programs.arrays["filter"], programs.arrays["loss"]
+        self._drains = [HashDrain(programs.fd(f"{name}{epoch}"), _SIZES[name]) for epoch in (0, 1)]
+        self._epoch = filter_[f"{name}_epoch"]
+        self._begun, self._done = loss[f"{name}_begun"][0], loss[f"{name}_done"][0]
+        self._drained = [0, 0]
+        self._barrier = threading.Lock()
+
+    def take(self) -> tuple[Addresses, Masks]:
+        """All that was written by now: addresses of windows and their values, shape (n,) both."""
+        used = int(self._epoch[0])
+        if int(self._begun[used]) == self._drained[used]:
+            return _nothing()
+        self._epoch[0] = 1 - used
+        with self._barrier:  # a locked instruction: who reads the old epoch from here on has begun already, as we see
+            pass
+        while int(self._done[used]) != int(self._begun[used]):  # a microsecond: they cannot be preempted
+            os.sched_yield()
+        self._drained[used] = int(self._begun[used])
+        return self._drains[used]()
+
+
+class _OwnClear:
+    """While it is entered, what this thread clears is not taken for another's doing.
+
+    Only then: when our own need of memory makes the kernel reclaim, what it clears is as lost as any other's.
+    """
+
+    def __init__(self, programs: Programs) -> None:
+        self._self = programs.arrays["filter"]["self"]
+
+    def __enter__(self) -> None:
+        self._self[0] = threading.get_native_id()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._self[0] = 0
+
+
 class Probes:
     """The probes of one target.
 
@@ -64,11 +115,11 @@ class Probes:
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
-        self._drain_faults = HashDrain(programs.fd("faults"), _TABLE_SIZE)
-        self._drain_taken = HashDrain(programs.fd("taken"), _TABLE_SIZE)
+        self._faults, self._taken = _Table(programs, "faults"), _Table(programs, "taken")
+        self.own_clear = _OwnClear(programs)
+        """A context for what we clear ourselves."""
         self._filter = programs.arrays["filter"]
         self._loss = programs.arrays["loss"]
-        self._drained = {"faults_kept": 0, "taken_kept": 0}
         self._links: list[int] = []
         self.states: list[ProbeState] = []
         self._attach_all()
@@ -80,24 +131,16 @@ class Probes:
 
     def watch(self, target: Identity) -> None:
         """Look at this target from now on."""
-        self._filter["self"] = os.getpid()
         self._filter["mm"] = target.mm
         self._filter["tgid"] = target.tgid
 
     def drain_faults(self) -> tuple[Addresses, Addresses]:
         """Windows with page faults since the last drain, and how many each: shape (n,) both."""
-        return self._drain_faults() if self._is_new("faults_kept") else _nothing()
+        return self._faults.take()
 
     def drain_taken(self) -> tuple[Addresses, Masks]:
         """Windows whose accessed bits another agent cleared since the last drain, and which: shape (n,) both."""
-        return self._drain_taken() if self._is_new("taken_kept") else _nothing()
-
-    def _is_new(self, count: str) -> bool:
-        """Whether anything was kept since this was last asked. The kernel counts after it has kept."""
-        kept = int(self._loss[count][0])
-        is_new = kept != self._drained[count]
-        self._drained[count] = kept
-        return is_new
+        return self._taken.take()
 
     @property
     def sees_taken(self) -> bool:
@@ -112,7 +155,12 @@ class Probes:
     @property
     def lost(self) -> int:
         """Faults and accessed bits that the kernel side could not keep."""
-        return int(self._loss["faults"][0] + self._loss["taken"][0])
+        return int(self._loss["faults"][0]) + self.taken_lost
+
+    @property
+    def taken_lost(self) -> int:
+        """Accessed bits among them: where this grows, what reads clear may have been touched."""
+        return int(self._loss["taken"][0])
 
     def close(self) -> None:
         """Detach everything."""

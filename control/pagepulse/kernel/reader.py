@@ -22,6 +22,7 @@ _GIB = 1 << 30
 _PFN_MASK = (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst
 _FRAME_MASK = (1 << 40) - 1  # of an entry shifted by a page: above are protection keys and NX
 _CALIBRATION_PAGES = 16
+_TRIES = 3  # of finding the direct map: a page of ours may be migrated between two looks at where it is
 _DIRECT_MAP_SPAN_GIB = 64 * 1024  # the direct map is at most 64 TiB wide with 4-level page tables
 
 
@@ -145,7 +146,6 @@ class Reader:
         madvise(address, CHUNK, MADV_NOHUGEPAGE)
         first = address - memory.ctypes.data
         memory[first : first + _CALIBRATION_PAGES * PAGE : PAGE] = 1
-        frames = _own_frames(address, _CALIBRATION_PAGES)
         pidfd = os.pidfd_open(os.getpid())
         try:
             own = self.identity(pidfd)
@@ -154,10 +154,12 @@ class Reader:
                                   why=f"asked for {os.getpid()}, found {own.tgid}: is this a PID namespace?",
                                   hint="run pagepulse in the initial PID namespace, not in a container")
             pgd_gib = int(self._pgd[0]) // _GIB
-            for step in range(_DIRECT_MAP_SPAN_GIB):
-                self._base[0] = (pgd_gib - step) * _GIB
-                if self._frames_at(pidfd, address, own) == frames:
-                    return int(self._base[0])
+            for _ in range(_TRIES):
+                frames = _own_frames(address, _CALIBRATION_PAGES)
+                for step in range(_DIRECT_MAP_SPAN_GIB):
+                    self._base[0] = (pgd_gib - step) * _GIB
+                    if self._frames_at(pidfd, address, own) == frames:
+                        return int(self._base[0])
         finally:
             os.close(pidfd)
         raise Unsupported("the kernel's direct map cannot be found",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -65,7 +66,7 @@ class _Batch(ctypes.Structure):
 
 
 class HashDrain:
-    """Takes everything out of a BPF hash map of 64-bit keys and values, one system call at a time.
+    """Takes everything out of a BPF hash map of 64-bit keys and values, which nobody writes to meanwhile.
 
     Args:
         map_fd: The map.
@@ -80,12 +81,19 @@ class HashDrain:
                              values=self._values.ctypes.data, map_fd=map_fd)
 
     def __call__(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-        """Keys and values, shape (n,) each; they and their places in the map are free again."""
+        """Keys and values, shape (n,) each; they and their places in the map are free again.
+
+        Raises:
+            OSError: The kernel refused.
+        """
         batch = self._batch
         batch.count = self._size
-        # ENOENT says that the last bucket was reached: the normal end, not a failure.
-        _syscall(ctypes.c_long(_SYS_BPF), ctypes.c_long(_BPF_MAP_LOOKUP_AND_DELETE_BATCH), ctypes.byref(batch),
-                 ctypes.c_size_t(ctypes.sizeof(batch)))
+        result = _syscall(ctypes.c_long(_SYS_BPF), ctypes.c_long(_BPF_MAP_LOOKUP_AND_DELETE_BATCH), ctypes.byref(batch),
+                          ctypes.c_size_t(ctypes.sizeof(batch)))
+        error = ctypes.get_errno() if result < 0 else 0
+        # ENOENT says that the last bucket was reached: the normal end. After other errors the count may be our own.
+        if error not in {0, errno.ENOENT}:
+            raise OSError(error, os.strerror(error))
         return self._keys[: batch.count].copy(), self._values[: batch.count].copy()
 
 
@@ -163,7 +171,8 @@ def open_kprobe(function: str, program_fd: int, pmu_type: int) -> int:
     """
     name = ctypes.create_string_buffer(function.encode())
     event = _PerfEvent(type=pmu_type, size=ctypes.sizeof(_PerfEvent), config1=ctypes.addressof(name))
-    fd = _call(_SYS_PERF_EVENT_OPEN, ctypes.byref(event), ctypes.c_int(-1), ctypes.c_int(0), ctypes.c_int(-1),
+    online = min(os.sched_getaffinity(0))  # the probe is everywhere, but the event wants a CPU that is there
+    fd = _call(_SYS_PERF_EVENT_OPEN, ctypes.byref(event), ctypes.c_int(-1), ctypes.c_int(online), ctypes.c_int(-1),
                ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC))
     try:
         fcntl.ioctl(fd, _PERF_EVENT_IOC_SET_BPF, program_fd)

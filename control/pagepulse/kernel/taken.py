@@ -19,20 +19,32 @@ class Taken:
         self._masks = np.empty(0, np.uint64)
 
     def keep(self, windows: Addresses, masks: Masks) -> None:
-        """More of them: addresses of windows and pages of each, shape (n,) both."""
+        """More of them: addresses of windows, each once, and pages of each, shape (n,) both."""
         if not len(windows):
             return
-        together, place = np.unique(np.concatenate((self._windows, windows)), return_inverse=True)
-        kept = np.zeros(len(together), np.uint64)
-        np.bitwise_or.at(kept, place, np.concatenate((self._masks, masks)))
-        self._windows, self._masks = together, kept
+        order = np.argsort(windows)  # of the few that are new only: what is kept may be hundreds of thousands
+        windows, masks = windows[order], masks[order]
+        place = np.searchsorted(self._windows, windows)
+        known = self._there(place, windows)
+        self._masks[place[known]] |= masks[known]
+        new = ~known
+        if new.any():
+            self._windows = np.insert(self._windows, place[new], windows[new])
+            self._masks = np.insert(self._masks, place[new], masks[new])
 
     def among(self, windows: Addresses) -> Masks:
         """What is kept of these windows, shape (n,). They may be asked for again."""
-        if not len(self._windows):
-            return np.zeros(len(windows), np.uint64)
-        place = np.minimum(np.searchsorted(self._windows, windows), len(self._windows) - 1)
-        return np.where(self._windows[place] == windows, self._masks[place], np.uint64(0))
+        place = np.searchsorted(self._windows, windows)
+        known = self._there(place, windows)
+        masks = np.zeros(len(windows), np.uint64)
+        masks[known] = self._masks[place[known]]
+        return masks
+
+    def _there(self, place: npt.NDArray[np.intp], windows: Addresses) -> npt.NDArray[np.bool_]:
+        """Which of these are kept, given where they would be."""
+        known = place < len(self._windows)
+        known[known] = self._windows[place[known]] == windows[known]
+        return known
 
     def pages(self, start: int, end: int) -> npt.NDArray[np.bool_]:
         """What is kept of a range, page by page: shape (n,)."""
@@ -48,9 +60,21 @@ class Taken:
         for row in np.flatnonzero(first < last):
             part = slice(first[row], last[row])
             self._masks[part] &= ~_pages_between(self._windows[part], *ranges[row].astype(np.int64))
-        if len(self._windows):
-            left = self._masks != 0
-            self._windows, self._masks = self._windows[left], self._masks[left]
+
+    def keep_within(self, spans: Addresses) -> None:
+        """Drop what is empty by now, or of memory that is gone.
+
+        Args:
+            spans: Shape (n, 2), start and end of each mapping, sorted.
+        """
+        left = self._masks != 0
+        if len(spans):
+            owner = np.minimum(np.searchsorted(spans[:, 1], self._windows, side="right"), len(spans) - 1)
+            left &= (spans[owner, 0] < self._windows + np.uint64(WINDOW)) & (self._windows < spans[owner, 1])
+        self._windows, self._masks = self._windows[left], self._masks[left]
+
+    def __len__(self) -> int:
+        return len(self._windows)
 
 
 def _pages_between(windows: Addresses, start: np.int64, end: np.int64) -> Masks:

@@ -58,6 +58,8 @@ class Target:
         self.cleared: list[Mapping] = []
         """The same, with how they are cleared."""
         self._taken = Taken()
+        self._taken_lost = probes.taken_lost
+        self._is_blind = False  # since something was lost, until `read_windows` said so
         self.keeps_taken = True
         """What others clear counts until we clear it ourselves. False: we clear nothing, each read shows it once."""
 
@@ -67,11 +69,10 @@ class Target:
 
     def mappings(self) -> list[Mapping]:
         """The mappings that can be monitored; parsed again only if the kernel's text has changed."""
-        text = self.process.maps_text()
-        if not text:
-            raise TargetGone(f"process {self.process.pid} has exited")
+        text = self._read_maps()
         if text != self._maps_text:
             self._maps_text, self._mappings = text, parse_maps(text)
+            self._taken.keep_within(np.array([(m.start, m.end) for m in self._mappings], np.uint64).reshape(-1, 2))
             there = {(m.start, m.name) for m in self._mappings}
             self._refused = {key: due_ns for key, due_ns in self._refused.items() if key in there}
         self._ask_refused_again()
@@ -117,7 +118,8 @@ class Target:
         if not self.keeps_taken:
             own = addresses[~self._is_shared_window(addresses)]
             self._taken.forget(np.column_stack((own, own + np.uint64(WINDOW))))
-        return read._replace(young=young)
+        blind, self._is_blind = self._is_blind, False
+        return read._replace(young=young, blind=blind, taken_ns=self.now_ns() if blind else read.taken_ns)
 
     def _is_shared_window(self, addresses: Addresses) -> npt.NDArray[np.bool_]:
         """Which windows may be of several mappings, and read for each of them: a mapping begins or ends inside."""
@@ -128,6 +130,8 @@ class Target:
 
     def read_pages(self, start: int, end: int) -> PageBits:
         """The accessed bits of every page of a range, those among them that another agent cleared.
+
+        Where some of these were lost, and `read_windows` has not said so yet, all pages are young: none is acted on.
 
         Args:
             start: A multiple of PAGE.
@@ -144,11 +148,15 @@ class Target:
         if self._probes.sees_taken:
             self._take_in()
             young |= self._taken.pages(start, end) & present
+            if self._is_blind:
+                young = present.copy()
         return PageBits(start, present, young, huge)
 
     def _take_in(self) -> None:
         """Hear of what others cleared. After a read, never before: what is cleared in between would be in neither."""
         self._taken.keep(*self._probes.drain_taken())
+        before, self._taken_lost = self._taken_lost, self._probes.taken_lost
+        self._is_blind |= self._taken_lost != before
 
     def clear(self, ranges: Addresses) -> ClearResult:
         """Clear accessed bits: by MADV_COLD or, where the mapping is cleared so, with all others of its kind."""
@@ -158,7 +166,8 @@ class Target:
         result = self._clear_cold(ranges[apart])
         if self.refs is not None and not apart.all():
             self._taken.forget(np.array([(m.start, m.end) for m in self.cleared if m.together], np.uint64))
-            self.refs.clear()
+            with self._probes.own_clear:
+                self.refs.clear()
             result = result._replace(calls=result.calls + 1)
         return result
 
@@ -174,7 +183,11 @@ class Target:
         return apart
 
     def _clear_cold(self, ranges: Addresses) -> ClearResult:
-        """A range that the kernel refuses is skipped, and its mapping remembered."""
+        """A range that the kernel refuses is skipped, and its mapping remembered.
+
+        The kernel goes no further in a range than to what it refuses there. Where a part was locked since the mappings
+        were looked at, each part is therefore asked for by itself.
+        """
         calls = refused = 0
         iovecs = np.column_stack((ranges[:, 0], ranges[:, 1] - ranges[:, 0]))
         while len(iovecs):
@@ -183,26 +196,46 @@ class Target:
             calls += 1
             completed = int(np.searchsorted(np.cumsum(batch[:, 1]), np.uint64(done), side="right"))
             if not completed:  # where the kernel stops at a later range, the next call begins there and tells why
-                if error == errno.EINVAL:
-                    self._remember_refusal(int(batch[0, 0]))
+                parts = self._parts(int(batch[0, 0]), int(batch[0, 1])) if error == errno.EINVAL else []
+                if len(parts) > 1:
+                    iovecs = np.concatenate((np.array([part for _, part in parts], np.uint64), iovecs[1:]))
+                    continue
+                for mapping, _ in parts:
+                    self._refused[mapping.start, mapping.name] = self.now_ns() + _ASK_AGAIN_NS
                 refused += 1
                 completed = 1
             iovecs = iovecs[completed:]
         return ClearResult(calls, refused)
 
     def _advise(self, iovecs: Addresses) -> tuple[int, int]:
-        """Bytes done; and if the first range was refused, why: EINVAL if locked or hugetlb, ENOMEM if unmapped."""
+        """Bytes done; and if the first range was refused, why: EINVAL if locked or hugetlb, ENOMEM if unmapped.
+
+        Raises:
+            TargetGone: The process has exited.
+            PagepulseError: We may not.
+        """
         try:
-            return process_madvise(self.process.pidfd, iovecs, MADV_COLD), 0
+            with self._probes.own_clear:
+                return process_madvise(self.process.pidfd, iovecs, MADV_COLD), 0
         except OSError as error:
             if error.errno == errno.ESRCH:
                 raise TargetGone(f"process {self.process.pid} has exited") from None
+            if error.errno in {errno.EPERM, errno.EACCES}:
+                raise PagepulseError(f"accessed bits of process {self.process.pid} may not be cleared",
+                                     why=f"process_madvise: {error.strerror}",
+                                     hint="run as root, with CAP_SYS_PTRACE and CAP_SYS_NICE") from None
             return 0, error.errno or errno.EINVAL
 
-    def _remember_refusal(self, address: int) -> None:
-        owner = next((m for m in self._mappings if m.start <= address < m.end), None)
-        if owner is not None:
-            self._refused[owner.start, owner.name] = self.now_ns() + _ASK_AGAIN_NS
+    def _parts(self, start: int, size: int) -> list[tuple[Mapping, tuple[int, int]]]:
+        """The mappings that a range lies in by now, and from where and how much of it in each."""
+        return [(m, (max(start, m.start), min(start + size, m.end) - max(start, m.start)))
+                for m in parse_maps(self._read_maps()) if m.start < start + size and start < m.end]
+
+    def _read_maps(self) -> str:
+        text = self.process.maps_text()
+        if not text:
+            raise TargetGone(f"process {self.process.pid} has exited")
+        return text
 
     def _ask_refused_again(self) -> None:
         """A lock may be gone. The question is a clear of the mapping's first pages, of which nothing was known."""

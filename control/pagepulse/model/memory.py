@@ -60,6 +60,8 @@ class WindowRead(NamedTuple):
     """Shape (n,): LEVEL_*."""
     taken_ns: int
     """CLOCK_MONOTONIC after the read."""
+    blind: bool = False
+    """Others cleared bits that nobody kept, anywhere in the target: what reads clear may have been touched before."""
 
 
 class PageBits(NamedTuple):

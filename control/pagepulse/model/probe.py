@@ -63,7 +63,8 @@ class Probe:
     def whole_read(self) -> WindowRead:
         """All its reads as one: young is what was young in any of them (another agent may clear bits in between)."""
         last = self.reads[-1]
-        return last._replace(young=np.bitwise_or.reduce([read.young for read in self.reads]))
+        return last._replace(young=np.bitwise_or.reduce([read.young for read in self.reads]),
+                             blind=any(read.blind for read in self.reads))
 
     @property
     def touches(self) -> Counts:

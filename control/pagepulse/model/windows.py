@@ -150,8 +150,7 @@ class Windows:
         for name in _STATE:
             getattr(self, name)[same] = getattr(old, name)[position[same]]
         self.refused[self.together] = 0  # whatever another way to clear could not do
-        everything = np.arange(len(self))
-        self._refuse_unclearable(everything)
+        self._refuse_unclearable(everything := np.arange(len(self)))
         self._count(everything)
 
     def _refuse_unclearable(self, index: Indices) -> None:
@@ -197,10 +196,11 @@ class Windows:
             index: Windows that were read, shape (n,), each at most once.
             read: Their bits.
         """
+        if read.blind:
+            self._unwatch()
         lost = (read.level & LEVEL_LOST) != 0
         if lost.any():
-            good = ~lost
-            index = index[good]
+            index = index[good := ~lost]
             read = WindowRead(read.young[good], read.present[good], read.level[good], read.taken_ns)
         present, young = read.present & self.mask[index], read.young & self.mask[index]
         watched = self.watched[index] & present
@@ -234,6 +234,11 @@ class Windows:
             self._start_watching(index[some], fresh[some], now_ns)
         self._refuse_unclearable(index)
         self._count(index)
+
+    def _unwatch(self) -> None:
+        """What was watched may have been touched: nothing is known of any page, until it is read again."""
+        self.watched[:] = self.settled[:] = self.known[:] = 0
+        self._count(np.arange(len(self)))
 
     def _be_patient(self, index: Indices, now_ns: int) -> None:
         """What is fetched back after some idle time will be so again: only twice that time shows that it is not."""

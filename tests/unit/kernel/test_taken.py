@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,31 @@ def test_a_page_is_kept_from_when_it_was_taken_until_it_is_cleared(steps):
         first, end = 7, PAGES - 3  # within windows
         assert (first + np.flatnonzero(taken.pages(BASE + first * PAGE, BASE + end * PAGE))).tolist() == sorted(
             page for page in expected if first <= page < end)
+
+
+def test_what_is_of_no_mapping_any_more_or_empty_is_dropped():
+    taken = Taken()
+    windows = BASE + np.arange(6, dtype=np.uint64) * np.uint64(WINDOW)
+    taken.keep(windows[::-1], np.full(6, 0b11, np.uint64))
+    taken.forget(np.array([[BASE, BASE + WINDOW]], np.uint64))
+    taken.keep_within(np.array([[BASE, BASE + 2 * WINDOW], [BASE + 3 * WINDOW + PAGE, BASE + 4 * WINDOW]], np.uint64))
+    assert taken.among(windows).tolist() == [0, 0b11, 0, 0b11, 0, 0]
+    assert len(taken) == 2
+    taken.keep_within(np.empty((0, 2), np.uint64))
+
+
+def test_a_few_more_cost_little_however_many_are_kept():
+    """All of them were sorted anew for each: 110 ms at 640 000."""
+    taken = Taken()
+    many = BASE + np.arange(640_000, dtype=np.uint64) * np.uint64(2 * WINDOW)
+    taken.keep(many, np.ones(len(many), np.uint64))
+    few = many[::10_000] + np.uint64(WINDOW)
+    begun = time.process_time()
+    taken.keep(few, np.ones(len(few), np.uint64))
+    taken.keep(few, np.ones(len(few), np.uint64))
+    taken.forget(np.column_stack((few, few + np.uint64(WINDOW))))
+    assert time.process_time() - begun < 0.05
+    assert not taken.among(few).any()
 
 
 def test_of_windows_that_nobody_took_from_nothing_is_kept():

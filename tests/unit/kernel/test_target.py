@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,6 +50,8 @@ class FakeProbes:
 
     def __init__(self) -> None:
         self.sees_taken = True
+        self.taken_lost = 0
+        self.own_clear = nullcontext()
         self.taken: dict[int, int] = {}
 
     def watch(self, _identity: Identity) -> None:
@@ -63,6 +67,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.refused: dict[int, int] = {}
+        self.locked = (0, 0)
         self.calls: list[list[tuple[int, int]]] = []
 
     def __call__(self, _pidfd: int, iovecs: np.ndarray, advice: int) -> int:
@@ -72,10 +77,11 @@ class Kernel:
         self.calls.append([(start, size) for start, size in iovecs.tolist()])
         done = 0
         for start, size in iovecs.tolist():
-            if start in self.refused:
+            is_locked = start < self.locked[1] and self.locked[0] < start + size
+            if start in self.refused or is_locked:
                 if done:
                     return done
-                raise OSError(self.refused[start], "refused")
+                raise OSError(self.refused.get(start, errno.EINVAL), "refused")
             done += size
         return done
 
@@ -150,6 +156,27 @@ def test_a_mapping_that_is_locked_is_remembered_as_unclearable(watched, kernel):
     kernel.refused[BASE + CHUNK + WINDOW] = errno.EINVAL
     watched.clear(ranges(1, start=BASE + CHUNK + WINDOW))
     assert [(m.name, m.clearable) for m in watched.mappings()] == [("[heap]", True), ("[anon: locked]", False)]
+
+
+def test_what_lies_behind_a_part_that_was_locked_meanwhile_is_cleared_and_the_locked_part_alone_is_remembered(
+        watched, kernel):
+    """The kernel cuts the heap in three: a look at the mappings will show it, the clear comes before."""
+    edges = [BASE + n * WINDOW for n in (0, 2, 3, 8)]
+    watched.process.maps_text = lambda: "".join(
+        f"{start:x}-{end:x} rw-p 00000000 00:00 0 [heap]\n" for start, end in pairwise(edges))
+    kernel.locked = (edges[1], edges[2])
+    assert watched.clear(np.array([[BASE, edges[3]]], np.uint64)).refused == 1
+    assert sent(kernel)[-1] == (edges[2], 5 * WINDOW)
+    assert [m.clearable for m in watched.mappings()] == [True, False, True]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES])
+def test_a_clear_that_is_not_permitted_is_no_refusal_but_an_error_for_people(watched, kernel, error):
+    """Taken for a refusal, all memory would look as if it were in use."""
+    kernel.refused[BASE] = error
+    with pytest.raises(PagepulseError, match="may not be cleared") as raised:
+        watched.clear(ranges(1))
+    assert "CAP_SYS_NICE" in raised.value.hint
 
 
 def test_a_range_that_was_unmapped_makes_no_mapping_unclearable(watched, kernel):
@@ -255,6 +282,33 @@ def test_what_was_taken_in_a_window_that_two_mappings_share_stays_for_the_other(
     watched._probes.taken = {BASE: 0b11, BASE + WINDOW: 0b11}
     assert shown(watched, [BASE, BASE + WINDOW]) == [0b11, 0b11]
     assert shown(watched, [BASE, BASE + WINDOW]) == [0b11, 0]
+
+
+def test_once_taken_bits_were_lost_nothing_counts_as_untouched_until_the_model_was_told(watched, monkeypatch):
+    table = np.zeros((1, 512), np.uint64)
+    table[0, :2] = layout.PRESENT
+    watched._reader.page_tables = lambda *_: [TableCopy(BASE, table, np.array([TABLE], np.uint64))]
+    assert not watched.read_pages(BASE, BASE + 4 * PAGE).young.any()
+    watched._probes.taken_lost = 7
+    for _ in range(2):
+        assert watched.read_pages(BASE, BASE + 4 * PAGE).young.tolist() == [True, True, False, False]
+    shown(watched, [])
+    assert not watched.read_pages(BASE, BASE + 4 * PAGE).young.any()
+
+
+def test_a_read_says_once_that_taken_bits_were_lost_and_is_as_late_as_the_last_of_them(watched):
+    watched._probes.taken_lost = 7
+    reads = [watched.read_windows(np.empty(0, np.uint64)) for _ in range(2)]
+    assert [read.blind for read in reads] == [True, False]
+    assert reads[0].taken_ns > reads[1].taken_ns == 0
+
+
+def test_what_was_taken_of_memory_that_is_unmapped_is_not_kept(watched):
+    watched._probes.taken = {BASE: 0b1, BASE + CHUNK: 0b1, BASE + 2 * CHUNK: 0b1}
+    shown(watched, [BASE])
+    watched.process.maps_text = lambda: MAPS.splitlines(keepends=True)[0]
+    watched.mappings()
+    assert len(watched._taken) == 1
 
 
 def test_without_clearing_probes_reads_are_passed_on_as_they_are(watched):

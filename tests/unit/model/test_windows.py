@@ -461,3 +461,21 @@ def test_a_page_is_known_once_it_was_seen_clear_whatever_it_did_since():
     assert np.flatnonzero(~windows.known_pages(BASE, BASE + WINDOW)).tolist() == [1, 2]
     assert windows.known_pages(BASE + 2 * PAGE, BASE + 4 * PAGE).tolist() == [False, True]
     assert not windows.known_pages(BASE + WINDOW, BASE + 3 * WINDOW).any()
+
+
+def test_once_others_may_have_cleared_bits_unseen_nothing_is_known_but_what_is_read_from_then_on():
+    memory = FakeMemory()
+    memory.map(BASE, 4 * WINDOW)
+    windows = windows_of(*memory.mappings())
+    memory.young[:] = False
+    everything(memory, windows)
+    assert (windows.watched != 0).sum() == len(windows)
+    later = 5 * SECOND
+    read = memory.read_windows(windows.tile[:1])
+    seen = windows.observe(np.array([0]), read._replace(taken_ns=later, blind=True))
+    assert seen.woken.tolist() == seen.watched.tolist() == [0]
+    assert windows.watched.tolist() == [int(ALL_PAGES), 0, 0, 0]
+    assert windows.unknown().tolist() == [0] + 3 * [int(ALL_PAGES)]
+    assert windows.tally.pages.unknown.sum() == 3 * 64
+    assert windows.idle_since_ns(BASE, BASE + PAGE).tolist() == [later]
+    assert windows.idle_since_ns(BASE + WINDOW, BASE + WINDOW + PAGE).tolist() == [NEVER_IDLE_NS]
