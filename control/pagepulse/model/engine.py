@@ -200,7 +200,7 @@ class Engine:
 
     def evicted(self, runs: Addresses, idle_since_ns: int) -> None:
         """Pages, shape (n, 2), start and end, were paged out, idle since then: from now on their return is counted."""
-        self.windows.mark_evicted(runs, idle_since_ns)
+        self.windows.mark_evicted(runs, idle_since_ns, self.memory.now_ns())
 
     def look_for_returned(self, limit: int | None = None) -> None:
         """See what came back in windows from which something was paged out: in so many, or in all."""
@@ -240,7 +240,7 @@ class Engine:
         observation = self.windows.observe(chosen, read)
         self.work.windows_read += len(chosen)
         self.work.windows_lost += observation.lost
-        self.work.pages_returned += int(popcount(observation.returned).sum())
+        self.work.saw_back(int(popcount(observation.returned).sum()), int(popcount(observation.returned_soon).sum()))
         return observation
 
     def _clear(self, chosen: Indices) -> None:

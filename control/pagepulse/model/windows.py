@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pagepulse.model.identity import origin
 from pagepulse.model.layout import Layout
 from pagepulse.model.memory import (
     LEVEL_CHUNK,
@@ -39,11 +40,14 @@ Counts = npt.NDArray[np.int64]
 NEVER_IDLE_NS = np.iinfo(np.int64).max
 """Since when a page is idle that was not seen clear since its last touch."""
 
+SOON_NS = 10_000_000_000
+"""What comes back so soon after it was paged out should never have gone."""
+
 ALL_PAGES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "refused": "u8", "huge": "?",
-          "evicted": "u8", "gone_since_ns": "i8", "patience_ns": "i8", "cleared_ns": "i8", "settled_ns": "i8",
-          "read_ns": "i8", "probed_ns": "i8", "touches": "f8", "exposure_ns": "f8", "bounded": "?"}
+          "evicted": "u8", "gone_since_ns": "i8", "evicted_ns": "i8", "patience_ns": "i8", "cleared_ns": "i8",
+          "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "touches": "f8", "exposure_ns": "f8", "bounded": "?"}
 
 _PATIENCE, _LONGEST_PATIENCE_NS = 2, 3_600_000_000_000
 _ASLEEP_ABOVE = 16  # touches that were to be expected: no luck explains that there was hardly one
@@ -75,6 +79,8 @@ class Observation(NamedTuple):
     """When the read was taken."""
     lost: int
     """Windows whose page tables changed under the read."""
+    returned_soon: Masks
+    """Of `returned`: those that came back within SOON_NS of going, shape (m,)."""
 
 
 class Windows:
@@ -99,6 +105,8 @@ class Windows:
     """Paged out by us, and not resident again since."""
     gone_since_ns: Counts
     """Since when that had been idle."""
+    evicted_ns: Counts
+    """When some of it was last paged out."""
     patience_ns: Counts
     """How long pages that came back have to be idle until they may be paged out again; 0: none came back."""
     huge: npt.NDArray[np.bool_]
@@ -114,6 +122,7 @@ class Windows:
     """That rate is only a lower bound: all pages had been touched when they were read."""
 
     def __init__(self, mappings: Sequence[Mapping], layout: Layout) -> None:
+        self.mappings = mappings
         starts = np.array([m.start for m in mappings], np.uint64)
         ends = np.array([m.end for m in mappings], np.uint64)
         self.tile: Addresses = layout.tile
@@ -128,6 +137,8 @@ class Windows:
         self.mask: Masks = _page_masks(self.tile, self.first, self.last)
         self.clearable = np.array([m.clearable for m in mappings], bool)[self.mapping]
         self.together = np.array([m.together for m in mappings], bool)[self.mapping]
+        # What the pages are pages of: at the same address there may be something else later.
+        self._origin = np.array([hash(origin(m)) for m in mappings], np.int64)[self.mapping]
         self._forgets = np.array([not m.anonymous for m in mappings], bool)[self.mapping]
         for name, kind in _STATE.items():
             setattr(self, name, np.zeros(len(self.tile), kind))
@@ -136,11 +147,12 @@ class Windows:
         return len(self.tile)
 
     def carry_over(self, old: Windows) -> None:
-        """Take over what is known of the windows that were there before at the same place."""
+        """Take over what is known of the windows that were there before at the same place, in the same mapping."""
         if not len(old) or not len(self):
             return
         position = np.minimum(np.searchsorted(old.first, self.first), len(old) - 1)
         same = (old.first[position] == self.first) & (old.mask[position] == self.mask)
+        same &= old._origin[position] == self._origin
         for name in _STATE:
             getattr(self, name)[same] = getattr(old, name)[position[same]]
         self.refused[self.together] = 0  # whatever another way to clear could not do
@@ -183,6 +195,9 @@ class Windows:
         since_ns = self.read_ns[index]
         returned = self.evicted[index] & present
         self.evicted[index] &= ~returned
+        # It came back at some time since it was last seen away: the middle of that is as near as can be known.
+        back_ns = (np.maximum(since_ns, self.evicted_ns[index]) + read.taken_ns) // 2
+        returned_soon = np.where(back_ns - self.evicted_ns[index] <= SOON_NS, returned, np.uint64(0))
         self._be_patient(index[returned != 0], read.taken_ns)
         self.present[index] = present
         self.settled[index] &= watched
@@ -196,7 +211,8 @@ class Windows:
             some = fresh != 0
             self._start_watching(index[some], fresh[some], read.taken_ns)
         self._refuse_unclearable(index)
-        return Observation(index, before, woken, since_ns, young, returned, read.taken_ns, int(lost.sum()))
+        return Observation(index, before, woken, since_ns, young, returned, read.taken_ns, int(lost.sum()),
+                           returned_soon)
 
     def _be_patient(self, index: Indices, now_ns: int) -> None:
         """What is fetched back after some idle time will be so again: only twice that time shows that it is not."""
@@ -215,12 +231,13 @@ class Windows:
         self.known[index] |= fresh
         self.cleared_ns[index] = now_ns
 
-    def mark_evicted(self, runs: Addresses, idle_since_ns: int) -> None:
+    def mark_evicted(self, runs: Addresses, idle_since_ns: int, now_ns: int | None = None) -> None:
         """Remember pages that were paged out, to see them return.
 
         Args:
             runs: Shape (n, 2): start and end of each run of pages, sorted.
             idle_since_ns: They had been idle at least since then.
+            now_ns: When they went; None: as soon as they were idle.
         """
         if not len(runs) or not len(self):
             return
@@ -231,6 +248,7 @@ class Windows:
         inside = (owner >= 0) & (pages < self.last[owner])
         owner, pages = owner[inside], pages[inside]
         self.gone_since_ns[owner] = idle_since_ns
+        self.evicted_ns[owner] = idle_since_ns if now_ns is None else now_ns
         np.bitwise_or.at(self.evicted, owner, np.uint64(1) << ((pages - self.tile[owner]) // np.uint64(PAGE)))
 
     def with_evicted(self, limit: int | None) -> Indices:
@@ -295,14 +313,6 @@ class Windows:
         """Forget how often the pages of these windows were touched: the region that they are in has changed."""
         self.touches[index] = self.exposure_ns[index] = 0.0
         self.bounded[index] = False
-
-    def idle_below(self, addresses: Addresses, before_ns: int) -> npt.NDArray[np.float64]:
-        """Bytes below each address, shape (n,), that are known to be idle since then: the difference is a range's."""
-        settled = np.where(self.settled_ns <= before_ns, self.settled, np.uint64(0))
-        recent = np.where(self.cleared_ns <= before_ns, self.watched & ~self.settled, np.uint64(0))
-        running = np.concatenate(([0.0], np.cumsum(np.bitwise_count(settled | recent) * self.weight)))
-        below: npt.NDArray[np.float64] = PAGE * running[np.searchsorted(self.first, addresses)]
-        return below
 
     def patience_of(self, start: int, end: int) -> npt.NDArray[np.int64]:
         """For how long each page of a range has to be idle, because it came back before: shape ((end - start) / PAGE,).
