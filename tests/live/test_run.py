@@ -462,6 +462,34 @@ def test_the_account_says_before_and_after_and_draws_it(schemes, swap, tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_attached(schemes, tmp_path):
+    outcome = pagepulse("run", "--schemes", schemes(), "-o", tmp_path / "no" / "memory.png", "--", "touch",
+                        tmp_path / "trace")
+    assert outcome.status == 1
+    assert "cannot write" in outcome.err
+    assert not (tmp_path / "trace").exists()
+
+
+def test_of_a_command_that_ended_the_account_is_what_was_last_seen(schemes):
+    outcome = pagepulse("run", "--schemes", schemes(action="stat"), "--json", "--", PROGRAMS / "pulse",
+                        "--size", "16MiB", "--duration", "3s")
+    account = json.loads(outcome.out.splitlines()[-1])
+    assert account["after"]["rss_bytes"] >= 16 * MIB
+    assert account["change"]["cpu_percent"] > 0
+    assert account["change"]["minor_faults"] is not None
+
+
+def test_what_a_fork_left_to_both_is_no_obstacle_to_what_lies_behind_it(watch, schemes, swap):
+    """It is tried, fails, and rests, though the quota is no more than that."""
+    scheme = schemes(quotas={"size": "4 MiB"}, apply_interval="500 ms")
+    with Workload("touch", "--area", "a:4MiB", "--area", "b:16MiB") as touch:
+        touch.command("fork")
+        touch.command(f"touch b 0 {16 * MIB // PAGE}")  # its own copies
+        result, = run("--schemes", scheme, pid=touch.pid, duration="12s")["schemes"]
+        assert np.count_nonzero(present(watch, touch.pid, *touch.area("b"))) <= WINDOW_PAGES
+    assert result["reasons"].get("shared with another process", 0) <= 12 * MIB
+
+
 def test_a_picture_of_no_known_kind_is_refused_before_anything_is_attached(schemes, tmp_path):
     outcome = pagepulse("run", "--schemes", schemes(), "-o", "memory.bmp", "--", "touch", tmp_path / "trace")
     assert outcome.status == 2
