@@ -479,17 +479,6 @@ def test_of_a_command_that_ended_the_account_is_what_was_last_seen(schemes):
     assert account["change"]["minor_faults"] is not None
 
 
-def test_what_a_fork_left_to_both_is_no_obstacle_to_what_lies_behind_it(watch, schemes, swap):
-    """It is tried, fails, and rests, though the quota is no more than that."""
-    scheme = schemes(quotas={"size": "4 MiB"}, apply_interval="500 ms")
-    with Workload("touch", "--area", "a:4MiB", "--area", "b:16MiB") as touch:
-        touch.command("fork")
-        touch.command(f"touch b 0 {16 * MIB // PAGE}")  # its own copies
-        result, = run("--schemes", scheme, pid=touch.pid, duration="12s")["schemes"]
-        assert np.count_nonzero(present(watch, touch.pid, *touch.area("b"))) <= WINDOW_PAGES
-    assert result["reasons"].get("shared with another process", 0) <= 12 * MIB
-
-
 def test_a_picture_of_no_known_kind_is_refused_before_anything_is_attached(schemes, tmp_path):
     outcome = pagepulse("run", "--schemes", schemes(), "-o", "memory.bmp", "--", "touch", tmp_path / "trace")
     assert outcome.status == 2
