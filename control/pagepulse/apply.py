@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,13 +13,15 @@ from pagepulse.kernel.actions import ADVICE, NO_SWAP, Actuator, Effect
 from pagepulse.kernel.host import swap_free_bytes
 from pagepulse.kernel.numa import migrate, nodes_with_memory
 from pagepulse.kernel.system import system_facts
+from pagepulse.kernel.target import Target
 from pagepulse.kernel.usage import cpu_ns
-from pagepulse.model.engine import Engine
-from pagepulse.model.memory import CHUNK, PAGE, WINDOW
+from pagepulse.model.identity import without_file
+from pagepulse.model.memory import PAGE, Mapping
 from pagepulse.model.page_set import PageSet
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.model.system import Evictions
 from pagepulse.monitor import Monitor
+from pagepulse.policy.backoff import SHORT_NS, BackOff
 from pagepulse.policy.decide import (
     Candidate,
     PageState,
@@ -32,6 +34,7 @@ from pagepulse.policy.decide import (
     due,
     in_use,
     present_runs,
+    withheld,
 )
 from pagepulse.policy.fields import ACT_ON_BUSY
 from pagepulse.policy.filters import by_page
@@ -47,15 +50,15 @@ from pagepulse.policy.guards import (
     guarded,
     own_limit_bytes,
 )
+from pagepulse.policy.match import Mask
 from pagepulse.policy.quota import Usage, charged, remaining_bytes, renewed
+from pagepulse.policy.reading import Ranges, idle_parts, whole
 from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
 from pagepulse.policy.waiting import slowdown
 from pagepulse.policy.watermarks import WatermarkState, watch_due, watched
 
 _APPLIED = {"stat", "migrate_hot", "migrate_cold", *ADVICE}
-_TAKES_IDLE_PAGES = {"cold", "lru_deprio", "pageout", "migrate_cold"}
-_PIECE = 128 * CHUNK  # a candidate is read and treated so much at a time: its pages' ages take 512 KiB then
 
 
 @dataclass(slots=True)
@@ -106,6 +109,8 @@ class _Turn:
     """There was more to do than quotas and guards left, or may be."""
     saved: PageSet = field(default_factory=PageSet)
     """Pages of idle regions that were seen to be in use."""
+    rests: BackOff = field(default_factory=BackOff)
+    """Pages that it is no use to try again soon."""
 
 
 @dataclass(slots=True)
@@ -115,14 +120,30 @@ class _Part:
     monitor: Monitor
     rss_bytes: int = 0
     evicted_bytes: int = 0
-    returned_before: int = 0
-    """What had come back already when these schemes began: by the hand of others."""
+    before: tuple[int, int] = (0, 0)
+    """What had come back already, and soon, when these schemes began: by the hand of others."""
     turns: dict[str, _Turn] = field(default_factory=dict)
+    regions: object = None
+    """Of the snapshot that is applied."""
+    mappings: Sequence[Mapping] = ()
+    """As they were at that snapshot: what is mapped there later is nothing that was seen to be idle."""
+    target: Target | None = None
+    """Another one after an exec."""
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Keep what the snapshot, if it is a new one, was about."""
+        if self.target is not self.monitor.target:
+            self.target = self.monitor.target
+            for turn in self.turns.values():
+                turn.rests, turn.saved = BackOff(), PageSet()
+        if self.regions is not snapshot.regions:  # an old one, judged later once more, has still the same
+            self.regions, self.mappings = snapshot.regions, self.monitor.engine.windows.mappings
 
     @property
     def evictions(self) -> Evictions:
         """What went of it, and came back."""
-        return Evictions(self.evicted_bytes, self.monitor.returned_bytes - self.returned_before)
+        returned, soon = self.monitor.returned_bytes, self.monitor.returned_soon_bytes
+        return Evictions(self.evicted_bytes, returned - self.before[0], soon - self.before[1])
 
 
 class Applier:
@@ -174,9 +195,7 @@ class Applier:
     @property
     def evictions(self) -> Evictions:
         """What went by the hand of all schemes, and came back; of processes that have ended, too."""
-        parts = [part.evictions for part in self._parts.values()]
-        return Evictions(self._gone.evicted_bytes + sum(part.evicted_bytes for part in parts),
-                         self._gone.returned_bytes + sum(part.returned_bytes for part in parts))
+        return sum((part.evictions for part in self._parts.values()), self._gone)
 
     def evictions_of(self, pid: int) -> Evictions:
         """What went of one process that is watched, and came back."""
@@ -191,8 +210,7 @@ class Applier:
         """This process has ended."""
         part = self._parts.pop(pid, None)
         if part is not None:
-            gone, its = self._gone, part.evictions
-            self._gone = Evictions(gone.evicted_bytes + its.evicted_bytes, gone.returned_bytes + its.returned_bytes)
+            self._gone += part.evictions
 
     def apply(self, monitor: Monitor, snapshot: Snapshot) -> None:
         """Apply the schemes that are due and need not wait.
@@ -204,9 +222,9 @@ class Applier:
         Raises:
             TargetGone: The target exited or became another program.
         """
-        part = self._parts.get(monitor.process.pid)
-        if part is None:
-            part = self._parts[monitor.process.pid] = _Part(monitor, returned_before=monitor.returned_bytes)
+        before = (monitor.returned_bytes, monitor.returned_soon_bytes)
+        part = self._parts.setdefault(monitor.process.pid, _Part(monitor, before=before))
+        part.follow(snapshot)
         now_ns = monitor.target.now_ns()
         for progress in self._progress:
             turn = part.turns.setdefault(progress.scheme.name, _Turn())
@@ -251,17 +269,18 @@ class Applier:
             turn.is_unfinished = True
             return
         progress.is_without_swap &= swap_free_bytes() < PAGE
+        begun_ns = cpu_ns()
         found = candidates(scheme, snapshot, progress.usage, cgroups=_cgroups(scheme, part.monitor),
                            goal_bytes=progress.tuning.limit_bytes)
-        if scheme.action in _TAKES_IDLE_PAGES:
-            found = _with_idle_pages(found, part.monitor, now_ns)
-        for candidate in found:
+        chosen = _worth_reading(scheme, found, part.monitor, turn.rests, now_ns)
+        self._charge(progress, part.monitor, 0, cpu_ns() - begun_ns)
+        for candidate, pieces in chosen:
             if progress.is_without_swap and part.monitor.target.is_anonymous(candidate.start):
                 continue
             if not scheme.acts:
-                self._count(progress, part.monitor, candidate)
+                self._count(progress, part, candidate, pieces)
                 continue
-            for start, end in _pieces(candidate):
+            for start, end in pieces:
                 limits = (progress.left_bytes(part.monitor.target.now_ns()), turn.left_bytes)
                 left = min((limit for limit in limits if limit is not None), default=None)
                 if _is_used_up(left):
@@ -269,13 +288,20 @@ class Applier:
                     return
                 self._treat(progress, part, turn, candidate, (start, end, left))
 
-    def _count(self, progress: _Progress, monitor: Monitor, candidate: Candidate) -> None:
+    def _charge(self, progress: _Progress, monitor: Monitor, size_bytes: int, spent_ns: int) -> None:
+        """CPU time of the scheme's, for looking or for doing: it counts against its quota, not as watching."""
+        monitor.leave_out(spent_ns)
+        self.acted_ns += spent_ns
+        progress.usage = charged(progress.scheme, progress.usage, monitor.target.now_ns(), size_bytes=size_bytes,
+                                 time_ns=spent_ns)
+
+    def _count(self, progress: _Progress, part: _Part, candidate: Candidate, pieces: Ranges) -> None:
         """For stat: what is resident of the candidate, and passes the filters."""
         size_bytes = candidate.present_bytes
         if by_page(candidate.filters):
             size_bytes = 0
-            for start, end in _pieces(candidate):
-                pages = _pages(monitor, start, end)
+            for start, end in pieces:
+                pages = _pages(part, start, end)
                 size_bytes += int(np.count_nonzero(allowed(candidate, pages) & pages.present)) * PAGE
         progress.result += SchemeResult(progress.scheme.name, progress.scheme.action, tried_bytes=size_bytes,
                                         applied_bytes=size_bytes)
@@ -286,20 +312,19 @@ class Applier:
         begun_ns = cpu_ns()
         start, end, left = piece
         monitor, now_ns = part.monitor, part.monitor.target.now_ns()
-        pages = _pages(monitor, start, end)
+        pages = _pages(part, start, end, turn.rests.pages(start, end, now_ns))
         if progress.scheme.action not in ACT_ON_BUSY:
             used = in_use(candidate, pages, monitor.engine.windows.known_pages(start, end), now_ns)
             progress.result += SchemeResult(progress.scheme.name, progress.scheme.action,
                                             saved_bytes=turn.saved.add(start, used) * PAGE)
-        effects = self._act(progress.scheme, monitor, candidate, pages, (now_ns, left))
+            turn.rests.book(start, withheld(candidate, pages, now_ns), now_ns, SHORT_NS)
+        effects = self._act(progress.scheme, part, candidate, pages, (now_ns, left))
         for gone in (np.concatenate(effect.applied) for effect in effects if effect.applied):
             monitor.engine.evicted(gone, now_ns - candidate.min_idle_ns)
-        spent_ns = cpu_ns() - begun_ns
-        monitor.leave_out(spent_ns)
-        self.acted_ns += spent_ns
+        for runs in (runs for effect in effects for runs in effect.fruitless):
+            turn.rests.book_runs(runs, now_ns)
+        self._charge(progress, monitor, sum(effect.tried_bytes for effect in effects), cpu_ns() - begun_ns)
         for effect in effects:
-            progress.usage = charged(progress.scheme, progress.usage, now_ns, size_bytes=effect.tried_bytes,
-                                     time_ns=spent_ns // len(effects))
             progress.guarded_bytes += effect.tried_bytes
             if turn.left_bytes is not None:
                 turn.left_bytes = max(turn.left_bytes - effect.tried_bytes, 0)
@@ -308,15 +333,17 @@ class Applier:
             if progress.scheme.action in TAKES_MEMORY:
                 part.evicted_bytes += effect.applied_bytes
 
-    def _act(self, scheme: Scheme, monitor: Monitor, candidate: Candidate, pages: PageState,
+    def _act(self, scheme: Scheme, part: _Part, candidate: Candidate, pages: PageState,
              limits: tuple[int, int | None]) -> list[Effect]:
         """Do what the scheme says to those pages that it is for; no effect where there are none."""
-        now_ns, left = limits
+        (now_ns, left), target = limits, part.monitor.target
         if scheme.target_node is not None:
             is_hot = scheme.action == "migrate_hot"
-            runs = present_runs(candidate, pages, left) if is_hot else cold_runs(candidate, pages, now_ns, left)
-            return [migrate(monitor.target, runs, scheme.target_node, self._announce)] if len(runs) else []
-        actuator = Actuator(monitor.target, self._announce)
+            # The limit is for those that are not there yet.
+            runs = present_runs(candidate, pages) if is_hot else cold_runs(candidate, pages, now_ns)
+            return [migrate(target, runs, scheme.target_node, self._announce, chosen_in=part.mappings,
+                            limit_bytes=left)] if len(runs) else []
+        actuator = Actuator(target, self._announce, part.mappings)
         match scheme.action:
             case "hugepage" | "collapse":
                 runs = chunks_to_collapse(candidate, pages, left)
@@ -351,30 +378,20 @@ def _is_used_up(left_bytes: int | None) -> bool:
     return left_bytes is not None and left_bytes < PAGE
 
 
-def _with_idle_pages(found: list[Candidate], monitor: Monitor, now_ns: int) -> list[Candidate]:
-    """Candidates in which some page was idle when it was last looked at: the others need not be read again.
-
-    Windows are no finer than their 64 pages at the edges of a region: one too many is looked at, none is missed.
-    """
-    if not found:
-        return []
-    windows = monitor.engine.windows
-    edges = np.array([(one.start // WINDOW * WINDOW, -(-one.end // WINDOW) * WINDOW) for one in found], np.uint64)
-    idle_bytes = np.diff(windows.idle_below(edges.reshape(-1), now_ns - found[0].min_idle_ns).reshape(-1, 2))[:, 0]
-    return [one for one, size in zip(found, idle_bytes.tolist(), strict=True) if size > 0]
+def _worth_reading(scheme: Scheme, found: Sequence[Candidate], monitor: Monitor, rests: BackOff, now_ns: int
+                   ) -> list[tuple[Candidate, Ranges]]:
+    """Candidates, each with the parts of it that have to be read."""
+    if not scheme.acts or scheme.action in ACT_ON_BUSY:
+        return whole(found)
+    return idle_parts(found, monitor.engine.windows, rests, now_ns, splits=scheme.action == "nohugepage")
 
 
-def _pieces(candidate: Candidate) -> Iterator[tuple[int, int]]:
-    """The candidate in parts of at most _PIECE, cut at its multiples."""
-    for start in range(candidate.start // _PIECE * _PIECE, candidate.end, _PIECE):
-        yield max(start, candidate.start), min(start + _PIECE, candidate.end)
-
-
-def _pages(monitor: Monitor, start: int, end: int) -> PageState:
-    engine: Engine = monitor.engine
-    bits = monitor.target.read_pages(start, end)
-    return PageState(bits.start, bits.present, bits.young, bits.huge, engine.windows.idle_since_ns(start, end),
-                     engine.windows.patience_of(start, end))
+def _pages(part: _Part, start: int, end: int, rests: Mask | bool = False) -> PageState:
+    windows = part.monitor.engine.windows
+    bits = part.monitor.target.read_pages(start, end)
+    to_read = bits.swapped | ~without_file(part.mappings, start, bits.present.size)
+    return PageState(bits.start, bits.present, bits.young, bits.huge, windows.idle_since_ns(start, end),
+                     windows.patience_of(start, end), rests, to_read)
 
 
 def _as_result(scheme: Scheme, effect: Effect) -> SchemeResult:

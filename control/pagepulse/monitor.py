@@ -65,6 +65,8 @@ class Totals:
     dropped: int = 0
     returned_bytes: int = 0
     """Of what was paged out by us: fetched back by the target."""
+    returned_soon_bytes: int = 0
+    """Of that: within ten seconds of going."""
     faults: int = 0
     unclearable_bytes: int = 0
     probes: list[str] = field(default_factory=list)
@@ -312,6 +314,7 @@ class Monitor:
         totals.tax_ns += tax_ns
         totals.dropped += dropped
         totals.returned_bytes += (work.pages_returned + swept.pages_returned) * PAGE
+        totals.returned_soon_bytes += (work.pages_returned_soon + swept.pages_returned_soon) * PAGE
         totals.unclearable_bytes = snapshot.unclearable_bytes
         waits = self.waits.newest
         self.budget.slowdown = slowdown(waits)
@@ -363,6 +366,11 @@ class Monitor:
         """Paged out by us, and seen to have come back."""
         return self.totals.returned_bytes + self.engine.work.pages_returned * PAGE
 
+    @property
+    def returned_soon_bytes(self) -> int:
+        """Of these: within ten seconds of going."""
+        return self.totals.returned_soon_bytes + self.engine.work.pages_returned_soon * PAGE
+
     def look_for_returned(self) -> None:
         """See what came back, as far as one look goes: a guard must not hear of it late."""
         self.engine.look_for_returned(_LOOK_WINDOWS)
@@ -370,7 +378,9 @@ class Monitor:
     def count_returned(self) -> int:
         """Bytes paged out by us that came back until now: looked up, not remembered."""
         self.engine.look_for_returned()
-        self.totals.returned_bytes += self.engine.take_work().pages_returned * PAGE
+        work = self.engine.take_work()
+        self.totals.returned_bytes += work.pages_returned * PAGE
+        self.totals.returned_soon_bytes += work.pages_returned_soon * PAGE
         return self.totals.returned_bytes
 
     def close(self) -> None:

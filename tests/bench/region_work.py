@@ -21,10 +21,11 @@ from bench.table import judgement
 from pagepulse.model.estimate import estimate
 from pagepulse.model.layout import spread
 from pagepulse.model.memory import CHUNK, WINDOW, WINDOWS_PER_CHUNK, Mapping, WindowRead
+from pagepulse.model.observation import Indices
 from pagepulse.model.probe import Outcome
 from pagepulse.model.regions import STATE, Rows, learn
 from pagepulse.model.structure import owners, restructured
-from pagepulse.model.windows import ALL_PAGES, Indices, Windows
+from pagepulse.model.windows import ALL_PAGES, Windows
 from workload import now_ns
 
 CASES = ((1000, 16), (1000, 64), (10_000, 8), (100_000, 1), (100_000, 4))

@@ -462,6 +462,23 @@ def test_the_account_says_before_and_after_and_draws_it(schemes, swap, tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_attached(schemes, tmp_path):
+    outcome = pagepulse("run", "--schemes", schemes(), "-o", tmp_path / "no" / "memory.png", "--", "touch",
+                        tmp_path / "trace")
+    assert outcome.status == 1
+    assert "cannot write" in outcome.err
+    assert not (tmp_path / "trace").exists()
+
+
+def test_of_a_command_that_ended_the_account_is_what_was_last_seen(schemes):
+    outcome = pagepulse("run", "--schemes", schemes(action="stat"), "--json", "--", PROGRAMS / "pulse",
+                        "--size", "16MiB", "--duration", "3s")
+    account = json.loads(outcome.out.splitlines()[-1])
+    assert account["after"]["rss_bytes"] >= 16 * MIB
+    assert account["change"]["cpu_percent"] > 0
+    assert account["change"]["minor_faults"] is not None
+
+
 def test_a_picture_of_no_known_kind_is_refused_before_anything_is_attached(schemes, tmp_path):
     outcome = pagepulse("run", "--schemes", schemes(), "-o", "memory.bmp", "--", "touch", tmp_path / "trace")
     assert outcome.status == 2

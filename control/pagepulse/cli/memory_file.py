@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,22 @@ def check_picture(path: Path) -> None:
     if path.suffix not in {".png", ".svg"}:
         raise UsageError(f"{path} is no name of a picture", why="it ends neither in .png nor in .svg",
                          hint="-o memory.png")
+
+
+def check_writable(path: Path) -> None:
+    """Say now what writing it would say after the run. What is there is left as it is.
+
+    Raises:
+        PagepulseError: It cannot be written.
+    """
+    was_there = os.path.lexists(path)
+    try:
+        with path.open("ab"):
+            pass
+        if not was_there:
+            path.unlink()
+    except OSError as error:
+        raise PagepulseError(f"cannot write {path}", why=error.strerror or str(error)) from None
 
 
 def draw_memory(path: Path, points: Sequence[Point], title: str) -> None:

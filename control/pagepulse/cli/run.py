@@ -16,7 +16,7 @@ from typing import Any
 
 from pagepulse.apply import Applier, not_applied
 from pagepulse.capture import check_new
-from pagepulse.cli.memory_file import check_picture, draw_memory
+from pagepulse.cli.memory_file import check_picture, check_writable, draw_memory
 from pagepulse.cli.observers import Observer
 from pagepulse.cli.options import add_monitoring, add_target, selection
 from pagepulse.cli.record import header_of
@@ -68,11 +68,10 @@ class Run:
         with session(args, acts=True, mute=args.live and sys.stdout.isatty()) as running:
             before = target_counters(running.process)
             applier = Applier(schemes, _announcer(args), time.monotonic_ns())
-            course = Course()
-            course.add(Point(0, before.rss_bytes, before.swap_bytes, 0))
-            _watch(running, applier, _applied(running, applier, before, course), args)
-            _look_once_more(running, applier, before, course)
-            after = _after(running, course.points[-1], before)
+            seen = _Seen(running, applier, before)
+            _watch(running, applier, _applied(running, applier, seen), args)
+            _look_once_more(running, seen)
+            after = seen.at_the_end()
             refuse_silence(running)
             summary = _summary(running, applier, before, after)
             if args.json:
@@ -81,8 +80,43 @@ class Run:
                 print("\n".join([*before_after_text(before, after), *_in_words(summary)]))
             if args.output is not None:
                 title = f"{running.process.name}, pid {running.process.pid}: {args.schemes.name}"
-                draw_memory(args.output, course.points, title)
+                draw_memory(args.output, seen.course.points, title)
         return running.exit_status
+
+
+class _Seen:
+    """The target's counters as it was last seen alive, and its memory over time."""
+
+    def __init__(self, running: Session, applier: Applier, before: Counters) -> None:
+        self._running, self._applier = running, applier
+        self.before = self.last = before
+        self.course = Course()
+        self.course.add(Point(0, before.rss_bytes, before.swap_bytes, 0))
+
+    def look(self) -> None:
+        """Look again; of a target that has ended, nothing changes: its memory would read as nothing.
+
+        Raises:
+            TargetGone: It has ended, and was waited for.
+        """
+        counters = target_counters(self._running.process)
+        if counters.rss_bytes and not self._running.process.has_exited():
+            self.last = counters
+            self.course.add(Point(counters.now_ns - self.before.now_ns, counters.rss_bytes, counters.swap_bytes,
+                                  self._applier.evictions.away_bytes))
+
+    def at_the_end(self) -> Counters:
+        """As last seen alive. Faults and CPU of a target that ended are the kernel's last word, until it is reaped."""
+        if not self._running.process.has_exited():
+            return self.last
+        try:
+            stat = self._running.process.stat()
+        except TargetGone:
+            if self.last is not self.before:
+                return self.last
+            return replace(self.before, minor_faults=None, major_faults=None, cpu_ns=None)
+        return replace(self.last, now_ns=time.monotonic_ns(), minor_faults=stat.minor_faults,
+                       major_faults=stat.major_faults, cpu_ns=stat.cpu_ns)
 
 
 def _schemes(path: Path) -> tuple[Scheme, ...]:
@@ -112,6 +146,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse what cannot be written, or would garble what else is printed."""
     if args.output is not None:
         check_picture(args.output)
+        check_writable(args.output)
     if args.live and (args.json or args.dry_run):
         raise UsageError(f"--live and {'--json' if args.json else '--dry-run'} contradict each other",
                          why="both write to standard output", hint="give one of them")
@@ -119,13 +154,13 @@ def _check_outputs(args: argparse.Namespace) -> None:
         check_new(args.record, force=False)
 
 
-def _applied(running: Session, applier: Applier, before: Counters, course: Course) -> Iterator[Snapshot]:
-    """Snapshots to which the schemes were applied; the target's memory over time goes to `course`."""
+def _applied(running: Session, applier: Applier, seen: _Seen) -> Iterator[Snapshot]:
+    """Snapshots to which the schemes were applied; the target's memory over time goes to `seen`."""
     for snapshot in running.monitor.snapshots(running.waiter):
         try:
             applier.apply(running.monitor, snapshot)
-            if course.is_due(snapshot.end_ns - before.now_ns):
-                course.add(_point(running, applier, before))
+            if seen.course.is_due(snapshot.end_ns - seen.before.now_ns):
+                seen.look()
         except TargetGone:
             continue  # it ended, or became another program, between decision and action: the monitor finds out which
         yield snapshot
@@ -155,27 +190,13 @@ def _show(running: Session, applier: Applier, snapshots: Iterator[Snapshot], arg
         print_lines(running, snapshots, schemes)
 
 
-def _look_once_more(running: Session, applier: Applier, before: Counters, course: Course) -> None:
+def _look_once_more(running: Session, seen: _Seen) -> None:
     """At the end: what came back until now."""
     try:
         running.monitor.count_returned()
-        course.add(_point(running, applier, before))
+        seen.look()
     except TargetGone:
         pass
-
-
-def _point(running: Session, applier: Applier, before: Counters) -> Point:
-    return Point(running.monitor.target.now_ns() - before.now_ns, running.process.rss_bytes(),
-                 running.process.swap_bytes(), applier.evictions.away_bytes)
-
-
-def _after(running: Session, last: Point, before: Counters) -> Counters:
-    """The counters now; of a target that has ended, what was last seen of its memory, and nothing else."""
-    try:
-        return target_counters(running.process)
-    except TargetGone:
-        return replace(before, now_ns=before.now_ns + last.since_ns, rss_bytes=last.rss_bytes,
-                       swap_bytes=last.swap_bytes)
 
 
 def _warn_without_swap(schemes: tuple[Scheme, ...]) -> None:
@@ -186,7 +207,8 @@ def _warn_without_swap(schemes: tuple[Scheme, ...]) -> None:
 def _summary(running: Session, applier: Applier, before: Counters, after: Counters) -> dict[str, Any]:
     return {
         "rss_before_bytes": before.rss_bytes, "rss_after_bytes": after.rss_bytes,
-        "returned_bytes": running.monitor.totals.returned_bytes, "swap_bytes": after.swap_bytes,
+        "returned_bytes": running.monitor.totals.returned_bytes,
+        "returned_within_10s_bytes": running.monitor.totals.returned_soon_bytes, "swap_bytes": after.swap_bytes,
         **before_after_json(before, after),
         **running.monitor.totals.summary(),
         "schemes": [scheme_summary(applier, index) for index in range(len(applier.results))],
@@ -194,7 +216,8 @@ def _summary(running: Session, applier: Applier, before: Counters, after: Counte
 
 
 def _in_words(summary: dict[str, Any]) -> list[str]:
-    lines = [f"of what went, {format_size(summary['returned_bytes'])} came back",
+    lines = [(f"of what went, {format_size(summary['returned_bytes'])} came back, "
+             f"{format_size(summary['returned_within_10s_bytes'])} of it within 10 s"),
              f"cost: {summary['cpu_percent']:.2f} % of a CPU, and the target {summary['target_tax_percent']:.2f} %"]
     for scheme in summary["schemes"]:
         lines += scheme_words(scheme)

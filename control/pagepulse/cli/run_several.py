@@ -23,9 +23,12 @@ from pagepulse.cli.scheme_state import all_state_lines, scheme_summary, scheme_w
 from pagepulse.cli.session import FleetSession, fleet_session, refuse_emptiness
 from pagepulse.errors import TargetGone
 from pagepulse.fleet import Fleet
+from pagepulse.kernel.process import Stat
+from pagepulse.kernel.system import system_facts
 from pagepulse.model.snapshot import Snapshot
+from pagepulse.model.system import Counters, SystemFacts
 from pagepulse.policy.scheme import Scheme
-from pagepulse.report.before_after import Course, Point
+from pagepulse.report.before_after import Change, Course, Point, change, course_words
 from pagepulse.report.words import shortened
 from pagepulse.service.treatment import Treatment
 from pagepulse.units import format_size
@@ -44,6 +47,11 @@ class _Account:
     swap_bytes: int = 0
     given_back_bytes: int = 0
     returned_bytes: int = 0
+    returned_within_10s_bytes: int = 0
+    minor_faults: int = 0
+    """As the next two: from when it was first seen until it was last seen alive."""
+    major_faults: int = 0
+    cpu_ns: int = 0
     ended: bool = False
 
 
@@ -53,6 +61,8 @@ class _Accounts(Observer):
     def __init__(self, fleet: Fleet, applier: Applier) -> None:
         self._fleet, self._applier = fleet, applier
         self._open: dict[int, _Account] = {}
+        self._first: dict[int, Stat] = {}
+        self._begun = system_facts()
         self.all: list[_Account] = []
         self.course = Course()
         """The memory of all of them over time."""
@@ -62,6 +72,7 @@ class _Accounts(Observer):
         if kind == "watched":
             self._open[data["pid"]] = account = _Account(data["pid"], data["name"])
             self.all.append(account)
+            self._first.pop(data["pid"], None)
         elif kind == "ended" and (gone := self._open.pop(data["pid"], None)) is not None:
             gone.ended = True
 
@@ -92,9 +103,30 @@ class _Accounts(Observer):
     def _look(self, account: _Account) -> None:
         evictions = self._applier.evictions_of(account.pid)
         account.given_back_bytes, account.returned_bytes = evictions.evicted_bytes, evictions.returned_bytes
+        account.returned_within_10s_bytes = evictions.returned_soon_bytes
         with suppress(TargetGone, KeyError):
             process = self._fleet.monitors[account.pid].process
-            account.rss_after_bytes, account.swap_bytes = process.rss_bytes(), process.swap_bytes()
+            rss_bytes, swap_bytes, stat = process.rss_bytes(), process.swap_bytes(), process.stat()
+            if rss_bytes and not process.has_exited():  # what ended and was not waited for has no memory any more
+                account.rss_after_bytes, account.swap_bytes = rss_bytes, swap_bytes
+            first = self._first.setdefault(account.pid, stat)
+            account.minor_faults = stat.minor_faults - first.minor_faults
+            account.major_faults = stat.major_faults - first.major_faults
+            account.cpu_ns = stat.cpu_ns - first.cpu_ns
+
+    def change(self) -> Change:
+        """What happened to all of them together, and the machine's pressure."""
+        return change(self._counters(self._begun, at_the_end=False), self._counters(system_facts(), at_the_end=True))
+
+    def _counters(self, facts: SystemFacts, *, at_the_end: bool) -> Counters:
+        """Of those that are still there, memory; of all, faults and CPU since each was first seen."""
+        def total(name: str) -> int:
+            return sum(getattr(one, name) for one in self.all) if at_the_end else 0
+        rss, alive = ("rss_after_bytes" if at_the_end else "rss_before_bytes"), self._open.values()
+        return Counters(facts.now_ns, sum(getattr(one, rss) for one in alive),
+                        sum(one.swap_bytes for one in alive) if at_the_end else 0, total("minor_faults"),
+                        total("major_faults"), total("cpu_ns"), facts.pressure.some_us if facts.pressure else None,
+                        facts.pressure.full_us if facts.pressure else None)
 
 
 def run_several(args: argparse.Namespace, schemes: Sequence[Scheme], announce: Callable[[str], None] | None) -> int:
@@ -117,7 +149,7 @@ def run_several(args: argparse.Namespace, schemes: Sequence[Scheme], announce: C
             _go_through(running, applier, Observers([*observers, log]))
         accounts.look_once_more()
         refuse_emptiness(running)
-        summary = _summary(running, applier, accounts.all)
+        summary = _summary(running, applier, accounts)
         print(json.dumps(summary) if args.json else "\n".join(_in_words(summary)))
         if args.output is not None:
             draw_memory(args.output, accounts.course.points, f"{summary['processes']} processes: {args.schemes.name}")
@@ -131,14 +163,17 @@ def _go_through(running: FleetSession, applier: Applier, observers: Observer) ->
         observers.seen(snapshot)
 
 
-def _summary(running: FleetSession, applier: Applier, accounts: Sequence[_Account]) -> dict[str, Any]:
+def _summary(running: FleetSession, applier: Applier, accounts: _Accounts) -> dict[str, Any]:
     evictions = applier.evictions
-    alive = [account for account in accounts if not account.ended]
-    ordered = sorted(accounts, key=lambda account: (-account.given_back_bytes, -account.rss_before_bytes))
+    alive = [account for account in accounts.all if not account.ended]
+    changed = asdict(accounts.change())
+    del changed["swap_bytes"]  # nobody asked each of them at first
+    ordered = sorted(accounts.all, key=lambda account: (-account.given_back_bytes, -account.rss_before_bytes))
     return {
         "rss_before_bytes": sum(account.rss_before_bytes for account in alive),
         "rss_after_bytes": sum(account.rss_after_bytes for account in alive),
         "given_back_bytes": evictions.evicted_bytes, "returned_bytes": evictions.returned_bytes,
+        "returned_within_10s_bytes": evictions.returned_soon_bytes, "change": changed,
         **running.fleet.summary(), "schemes": [scheme_summary(applier, index) for index in range(len(applier.results))],
         "treated": [asdict(account) for account in ordered],
     }
@@ -151,7 +186,9 @@ def _in_words(summary: dict[str, Any]) -> list[str]:
              (f"resident: {format_size(summary['rss_before_bytes'])} before, "
               f"{format_size(summary['rss_after_bytes'])} after (of those that are still there)"),
              (f"given back {format_size(summary['given_back_bytes'])}; of that, "
-              f"{format_size(summary['returned_bytes'])} came back"),
+              f"{format_size(summary['returned_bytes'])} came back, "
+              f"{format_size(summary['returned_within_10s_bytes'])} of it within 10 s"),
+             *course_words(Change(swap_bytes=0, **summary["change"]), "targets"),
              f"cost: {summary['cpu_percent']:.2f} % of a CPU, and the targets {summary['target_tax_percent']:.2f} %"]
     for scheme in summary["schemes"]:
         lines += scheme_words(scheme)

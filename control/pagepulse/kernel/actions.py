@@ -8,7 +8,7 @@ and what is counted is what was seen to happen.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pagepulse.errors import TargetGone
 from pagepulse.kernel.host import swap_free_bytes
+from pagepulse.kernel.kept import kept
 from pagepulse.kernel.syscalls import (
     IOVECS_PER_CALL,
     MADV_COLD,
@@ -26,7 +27,8 @@ from pagepulse.kernel.syscalls import (
     process_madvise,
 )
 from pagepulse.kernel.target import Target
-from pagepulse.model.memory import CHUNK, PAGE, Addresses, PageBits
+from pagepulse.model.identity import changed, without_file
+from pagepulse.model.memory import CHUNK, PAGE, Addresses, Mapping, PageBits
 from pagepulse.units import format_size
 
 ADVICE = {"cold": MADV_COLD, "lru_deprio": MADV_COLD, "pageout": MADV_PAGEOUT, "willneed": MADV_WILLNEED,
@@ -36,6 +38,9 @@ at once instead. nohugepage splits by `Actuator.split` what it does not page out
 
 NO_SWAP = "no swap space"
 """The reason why memory without a file could not be paged out."""
+
+CHANGED = "mapping changed"
+"""The reason why what was chosen is left alone: something else is mapped there by now."""
 
 _NAMES = {MADV_COLD: "MADV_COLD", MADV_PAGEOUT: "MADV_PAGEOUT", MADV_WILLNEED: "MADV_WILLNEED",
           MADV_COLLAPSE: "MADV_COLLAPSE"}
@@ -55,6 +60,8 @@ class Effect:
     reasons: dict[str, int] = field(default_factory=dict)
     applied: list[Addresses] = field(default_factory=list)
     """Runs of pages, shape (n, 2) each, that were seen to be gone."""
+    fruitless: list[Addresses] = field(default_factory=list)
+    """Runs that it is no use to try again soon, shape (n, 2) each: nothing happened to them, or once is enough."""
 
     def leave(self, reason: str, size_bytes: int) -> None:
         """Book bytes on which the action had no effect."""
@@ -68,11 +75,15 @@ class Actuator:
     Args:
         target: The target.
         announce: Given in a dry run: called with each call's text instead of making the call.
+        chosen_in: The mappings in which pages are chosen: what is another one by now is not touched. None: whatever
+            lies there is meant.
     """
 
-    def __init__(self, target: Target, announce: Callable[[str], None] | None = None) -> None:
+    def __init__(self, target: Target, announce: Callable[[str], None] | None = None,
+                 chosen_in: Sequence[Mapping] | None = None) -> None:
         self._target = target
         self._announce = announce
+        self._chosen_in = chosen_in
 
     def act(self, action: str, runs: Addresses) -> Effect:
         """Apply an action to runs of pages, and look at what happened.
@@ -107,67 +118,149 @@ class Actuator:
 
     def _call(self, advice: int, runs: Addresses, effect: Effect, *, splits: bool = False) -> None:
         """The one function that makes the call, or says that it would."""
-        sizes = runs[:, 1] - runs[:, 0]
-        size_bytes = CHUNK if splits else int(sizes.sum())
-        effect.calls += 1
-        effect.tried_bytes += size_bytes
+        mappings = self._target.mappings()
+        before_bytes = _size_of(runs)
+        runs = self._still_the_same(runs, mappings)
+        size_bytes = CHUNK if splits and len(runs) else _size_of(runs)
+        effect.tried_bytes += size_bytes + before_bytes - _size_of(runs)
+        effect.leave(CHANGED, before_bytes - _size_of(runs))
+        if not len(runs):
+            return
         if self._announce is not None:
+            effect.calls += 1
             self._announce(_in_words(self._target.process.pid, advice, runs))
             effect.leave("dry run", size_bytes)
             return
-        done = self._advise(advice, np.column_stack((runs[:, 0], sizes)), effect)
+        refused = self._advise(advice, _cut(runs, mappings), effect)
         if splits:
             self._look_at_split(int(runs[0, 0]), effect)
         else:
-            self._look(advice, runs, effect, refused_bytes=size_bytes - done)
+            self._look(advice, runs, refused, effect)
+
+    def _still_the_same(self, runs: Addresses, mappings: Sequence[Mapping]) -> Addresses:
+        """The runs without pages whose mapping is another one than when they were chosen."""
+        if self._chosen_in is None:
+            return runs
+        start, end = int(runs[0, 0]), int(runs[-1, 1])
+        other = changed(self._chosen_in, mappings, start, (end - start) // PAGE)
+        return _runs_of(_mask_of(runs, start, other.size) & ~other, start) if other.any() else runs
 
     def _look_at_split(self, start: int, effect: Effect) -> None:
         bits = self._target.read_pages(start, start + CHUNK)
-        effect.applied_bytes += int(np.count_nonzero(~bits.huge)) * PAGE
+        left = bits.huge | bits.lost
+        effect.applied_bytes += int(np.count_nonzero(~left)) * PAGE
+        effect.leave(_LOST, int(np.count_nonzero(bits.lost)) * PAGE)
         effect.leave("still a huge page", int(np.count_nonzero(bits.huge)) * PAGE)
+        effect.fruitless.append(_runs_of(bits.huge, start))
 
-    def _advise(self, advice: int, iovecs: Addresses, effect: Effect) -> int:
+    def _advise(self, advice: int, runs: Addresses, effect: Effect) -> Addresses:
+        """Make the calls; the kernel stops at a run that it refuses, so go on behind it. The refused runs, (n, 2)."""
         self._target.check_identity()
+        refused = []
+        while len(runs):
+            part = runs[:IOVECS_PER_CALL]
+            sizes = part[:, 1] - part[:, 0]
+            effect.calls += 1
+            done = self._advised_bytes(advice, np.column_stack((part[:, 0], sizes)))
+            completed = int(np.searchsorted(np.cumsum(sizes), np.uint64(done), side="right"))
+            if completed < len(part):
+                refused.append(part[completed])
+                effect.errors += 1
+                completed += 1
+            runs = runs[completed:]
+        return np.array(refused, np.uint64).reshape(-1, 2)
+
+    def _advised_bytes(self, advice: int, iovecs: Addresses) -> int:
         try:
-            done = process_madvise(self._target.process.pidfd, np.ascontiguousarray(iovecs), advice)
+            return process_madvise(self._target.process.pidfd, np.ascontiguousarray(iovecs), advice)
         except OSError as error:
             if error.errno == errno.ESRCH:
                 raise TargetGone(f"process {self._target.process.pid} has exited") from None
-            effect.errors += 1
             return 0
-        effect.errors += done < int(iovecs[:, 1].sum())
-        return done
 
-    def _look(self, advice: int, runs: Addresses, effect: Effect, refused_bytes: int) -> None:
-        """Count what happened: what is gone, huge, or there now; of COLD what the kernel went through."""
+    def _look(self, advice: int, runs: Addresses, refused: Addresses, effect: Effect) -> None:
+        """Count what happened: what is gone, huge, or there now; of COLD what the kernel did not skip."""
         # One read of all that lies between: scattered pages are thousands of runs, and a read of each costs more.
         bits = self._target.read_pages(int(runs[0, 0]), int(runs[-1, 1]))
-        asked = _pages_of(runs, bits)
-        if advice == MADV_PAGEOUT:
-            self._look_at_page_out(bits, asked, effect, refused_bytes)
+        size = bits.present.size
+        sorting = _Sorting(effect, bits, _mask_of(runs, bits.start, size), _mask_of(refused, bits.start, size))
+        sorting.leave(_LOST, bits.lost)
+        if advice in (MADV_COLD, MADV_PAGEOUT):
+            self._look_for_idle(advice, sorting)
+        else:
+            sorting.apply(bits.huge if advice == MADV_COLLAPSE else bits.present)
+            sorting.leave(_NOT_DONE[advice], ~bits.lost, fruitless=True)
+
+    def _look_for_idle(self, advice: int, sorting: _Sorting) -> None:
+        """Of COLD and PAGEOUT: judge by the entries, and ask of each page that stayed why it did."""
+        bits, target = sorting.bits, self._target
+        anonymous = without_file(target.mappings(), bits.start, bits.present.size)
+        sorting.leave("unmapped by the target", self._given_up(sorting, anonymous))
+        if advice == MADV_COLD:
+            sorting.leave("paged out meanwhile", ~bits.present)
+        else:
+            gone = ~bits.present & ~sorting.refused
+            sorting.effect.applied.append(_runs_of(sorting.left & gone, bits.start))
+            sorting.apply(gone)
+            sorting.leave("refused by the kernel", ~bits.present)
+        sorting.leave("touched meanwhile", bits.young)
+        if advice == MADV_PAGEOUT and swap_free_bytes() < PAGE:
+            sorting.leave(NO_SWAP, anonymous & ~sorting.refused)
+        if not sorting.left.any():
             return
-        done = asked & (bits.huge if advice == MADV_COLLAPSE else bits.present)
-        effect.applied_bytes += int(np.count_nonzero(done)) * PAGE
-        effect.leave(_NOT_DONE[advice], int(np.count_nonzero(asked & ~done)) * PAGE)
+        why = kept(target.process.pid, bits.start, sorting.left)
+        sorting.leave("shared with another process", why.shared, fruitless=True)
+        sorting.leave("locked", why.locked, fruitless=True)
+        sorting.leave("refused by the kernel", sorting.refused, fruitless=True)
+        if advice == MADV_COLD:  # once is enough: what stays idle need not be told to the kernel each second
+            sorting.effect.fruitless.append(_runs_of(sorting.left, bits.start))
+            sorting.apply(sorting.left)
+        sorting.leave("kept by the kernel", sorting.left, fruitless=True)
 
-    def _look_at_page_out(self, bits: PageBits, asked: Pages, effect: Effect, refused_bytes: int) -> None:
-        gone = asked & ~bits.present
-        effect.applied.append(_runs_of(gone, bits.start))
-        effect.applied_bytes += int(np.count_nonzero(gone)) * PAGE
-        effect.leave("touched meanwhile", int(np.count_nonzero(asked & bits.young)) * PAGE)
-        left = np.flatnonzero(asked & bits.present & ~bits.young)
-        if left.size:
-            effect.leave(self._why_left(bits.start + int(left[0]) * PAGE, refused_bytes), left.size * PAGE)
+    def _given_up(self, sorting: _Sorting, anonymous: Pages) -> Pages:
+        """Pages that went by munmap(2) or MADV_DONTNEED of the target's own: nothing tells where they are.
 
-    def _why_left(self, address: int, refused_bytes: int) -> str:
-        if refused_bytes:
-            return "refused by the kernel"
-        if self._target.is_anonymous(address) and swap_free_bytes() < PAGE:
-            return NO_SWAP
-        return "shared, or kept by the kernel"
+        Of a file they look as if they had been paged out, unless it is not mapped there any more.
+        """
+        bits = sorting.bits
+        gone = ~bits.present & ~bits.swapped
+        if self._chosen_in is not None and (gone & ~anonymous & sorting.left).any():
+            anonymous = anonymous | changed(self._chosen_in, self._target.mappings(), bits.start, gone.size)
+        given_up: Pages = gone & (anonymous | sorting.refused)
+        return given_up
 
 
-_NOT_DONE = {MADV_COLD: "unmapped meanwhile", MADV_COLLAPSE: "not one page of 2 MiB afterwards",
+class _Sorting:
+    """The pages of a call, each of which is booked once, under what holds for it first.
+
+    Args:
+        effect: Booked in.
+        bits: As they were read afterwards.
+        asked: Pages of the call, shape as those.
+        refused: Pages of runs that the kernel refused, shape as those.
+    """
+
+    def __init__(self, effect: Effect, bits: PageBits, asked: Pages, refused: Pages) -> None:
+        self.effect, self.bits, self.refused = effect, bits, refused
+        self.left = asked
+        """What is not booked yet."""
+
+    def leave(self, reason: str, pages: Pages, *, fruitless: bool = False) -> None:
+        """Nothing happened to these."""
+        chosen = self.left & pages
+        self.left = self.left & ~pages
+        self.effect.leave(reason, int(np.count_nonzero(chosen)) * PAGE)
+        if fruitless:
+            self.effect.fruitless.append(_runs_of(chosen, self.bits.start))
+
+    def apply(self, pages: Pages) -> None:
+        """It happened to these."""
+        self.effect.applied_bytes += int(np.count_nonzero(self.left & pages)) * PAGE
+        self.left = self.left & ~pages
+
+
+_LOST = "not known: the page tables changed meanwhile"
+_NOT_DONE = {MADV_COLLAPSE: "not one page of 2 MiB afterwards",
              MADV_WILLNEED: "read in later, if at all"}
 
 
@@ -191,13 +284,30 @@ def _batches(runs: Addresses, piece_bytes: int = _BYTES_PER_CALL) -> list[Addres
     return [np.array(batch, np.uint64) for batch in batches]
 
 
-def _pages_of(runs: Addresses, bits: PageBits) -> Pages:
-    """Which of the pages that were read are in these runs. Shape as those."""
-    edges = np.zeros(bits.present.size + 1, np.int8)
-    first, last = ((runs - np.uint64(bits.start)) // np.uint64(PAGE)).astype(np.int64).T
-    edges[first] += 1
-    edges[last] -= 1
-    return np.cumsum(edges[:-1], dtype=np.int8) > 0
+def _cut(runs: Addresses, mappings: Sequence[Mapping]) -> Addresses:
+    """The runs, cut where mappings meet: the kernel refuses a run as a whole for the sake of a locked part."""
+    edges = np.unique(np.array([edge for one in mappings for edge in (one.start, one.end)], np.uint64))
+    first, last = np.searchsorted(edges, runs[:, 0], side="right"), np.searchsorted(edges, runs[:, 1])
+    if (first >= last).all():
+        return runs
+    pieces: list[tuple[int, int]] = []
+    for (start, end), low, high in zip(runs.tolist(), first.tolist(), last.tolist(), strict=True):
+        pieces += pairwise([start, *edges[low:high].tolist(), end])
+    return np.array(pieces, np.uint64)
+
+
+def _size_of(runs: Addresses) -> int:
+    return int((runs[:, 1] - runs[:, 0]).sum())
+
+
+def _mask_of(runs: Addresses, start: int, count: int) -> Pages:
+    """Which of `count` pages from `start` on are in these runs. Shape (count,)."""
+    edges = np.zeros(count + 1, np.int8)
+    first, last = ((runs - np.uint64(start)) // np.uint64(PAGE)).astype(np.int64).T
+    np.add.at(edges, first, 1)
+    np.add.at(edges, last, -1)
+    found: Pages = np.cumsum(edges[:-1], dtype=np.int8) > 0
+    return found
 
 
 def _runs_of(pages: Pages, start: int) -> Addresses:

@@ -22,6 +22,10 @@ LOSS = np.dtype([("faults", "<u8"), ("taken", "<u8"), ("faults_begun", "<u8", 2)
 PRESENT, ACCESSED, LEAF, PROTNONE = 0x1, 0x20, 0x80, 0x100
 """Bits of an x86 page-table entry: arch/x86/include/asm/pgtable_types.h."""
 
+SWAP_TYPE_SHIFT, SWAP_TYPES = 59, 23
+"""Of an entry that is not empty and not present: its type, and how many of the types are swap files however the kernel
+was configured. The others are pages that are being moved, markers and the like: include/linux/swap.h."""
+
 PARENT_LOST = 0xFFFF_FFFF_FFFF_FFFF
 """What copy_page_tables reports for a table that was replaced while it was copied."""
 

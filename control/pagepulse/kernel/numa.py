@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pagepulse.errors import TargetGone
-from pagepulse.kernel.actions import Effect
+from pagepulse.kernel.actions import CHANGED, Effect
 from pagepulse.kernel.syscalls import move_pages
 from pagepulse.kernel.target import Target
-from pagepulse.model.memory import PAGE, Addresses
+from pagepulse.model.identity import changed
+from pagepulse.model.memory import PAGE, Addresses, Mapping
 from pagepulse.units import format_size
 
 _PAGES_PER_CALL = 2048
@@ -29,7 +30,8 @@ def nodes_with_memory(path: Path = _NODES) -> tuple[int, ...]:
     return tuple(node for ends in ranges for node in range(int(ends[0]), int(ends[-1]) + 1))
 
 
-def migrate(target: Target, runs: Addresses, node: int, announce: Callable[[str], None] | None) -> Effect:
+def migrate(target: Target, runs: Addresses, node: int, announce: Callable[[str], None] | None, *,
+            chosen_in: Sequence[Mapping] | None = None, limit_bytes: int | None = None) -> Effect:
     """Move pages to a node, and ask where they are then. Pages that are there already are no part of it.
 
     Args:
@@ -37,6 +39,8 @@ def migrate(target: Target, runs: Addresses, node: int, announce: Callable[[str]
         runs: Shape (n, 2), start and end, sorted; multiples of PAGE.
         node: Where to.
         announce: Given in a dry run: called with each call's text instead of making the call.
+        chosen_in: The mappings in which the pages were chosen: what is another one by now is not moved.
+        limit_bytes: At most this much, first addresses first; None: no limit.
 
     Raises:
         TargetGone: The target exited or became another program.
@@ -46,10 +50,25 @@ def migrate(target: Target, runs: Addresses, node: int, announce: Callable[[str]
     for first in range(0, len(pages), _PAGES_PER_CALL):
         batch = pages[first:first + _PAGES_PER_CALL]
         where = _ask(target, batch, None)
-        batch = np.ascontiguousarray(batch[(where >= 0) & (where != node)])
+        batch = batch[(where >= 0) & (where != node)]
+        if limit_bytes is not None:
+            batch = batch[:max(limit_bytes - effect.tried_bytes, 0) // PAGE]
+        batch = _same(target, batch, chosen_in, effect)
         if len(batch):
-            _move(target, batch, node, announce, effect)
+            _move(target, np.ascontiguousarray(batch), node, announce, effect)
     return effect
+
+
+def _same(target: Target, pages: Addresses, chosen_in: Sequence[Mapping] | None, effect: Effect) -> Addresses:
+    """The pages whose mapping is the one in which they were chosen."""
+    if chosen_in is None or not len(pages):
+        return pages
+    first = int(pages[0])
+    other = changed(chosen_in, target.mappings(), first, (int(pages[-1]) - first) // PAGE + 1)
+    same = ~other[((pages - np.uint64(first)) // np.uint64(PAGE)).astype(np.int64)]
+    effect.tried_bytes += int(np.count_nonzero(~same)) * PAGE
+    effect.leave(CHANGED, int(np.count_nonzero(~same)) * PAGE)
+    return pages[same]
 
 
 def _move(target: Target, pages: Addresses, node: int, announce: Callable[[str], None] | None, effect: Effect) -> None:
@@ -67,6 +86,8 @@ def _move(target: Target, pages: Addresses, node: int, announce: Callable[[str],
     there = _ask(target, pages, None) == node
     effect.applied_bytes += int(np.count_nonzero(there)) * PAGE
     effect.leave("still on another node", int(np.count_nonzero(~there)) * PAGE)
+    left = pages[~there]
+    effect.fruitless.append(np.column_stack((left, left + np.uint64(PAGE))))
 
 
 def _ask(target: Target, pages: Addresses, node: int | None) -> np.ndarray[tuple[int], np.dtype[np.int32]]:

@@ -144,13 +144,13 @@ class Target:
         parts = [_page_bits(copy.entries, copy.parents)
                  for copy in self._reader.page_tables(self.process.pidfd, first, end, self.identity)]
         chosen = slice((start - first) // PAGE, (end - first) // PAGE)
-        present, young, huge = (np.concatenate(columns)[chosen] for columns in zip(*parts, strict=True))
+        present, young, huge, swapped, lost = (np.concatenate(columns)[chosen] for columns in zip(*parts, strict=True))
         if self._probes.sees_taken:
             self._take_in()
             young |= self._taken.pages(start, end) & present
             if self._is_blind:
                 young = present.copy()
-        return PageBits(start, present, young, huge)
+        return PageBits(start, present, young, huge, swapped, lost)
 
     def _take_in(self) -> None:
         """Hear of what others cleared. After a read, never before: what is cleared in between would be in neither."""
@@ -292,14 +292,20 @@ def _page_flags(process: Process) -> PageFlags:
 
 
 def _page_bits(entries: Masks, parents: Masks) -> tuple[npt.NDArray[np.bool_], ...]:
-    """Present, young and huge, shape (n * 512,) each, of n page tables. One that was replaced meanwhile is absent."""
-    lost = parents == np.uint64(layout.PARENT_LOST)
+    """Present, young, huge, swapped and lost, shape (n * 512,) each, of n page tables."""
+    here = np.uint64(layout.PRESENT | layout.LEAF | layout.PROTNONE)
+    # A huge page that is being moved has an entry with none of these bits, and no table.
+    moves = (parents != 0) & ((parents & here) == 0) & (parents >> np.uint64(layout.SWAP_TYPE_SHIFT) != 0)
+    lost = (parents == np.uint64(layout.PARENT_LOST)) | moves
     leaf = ((parents & np.uint64(layout.LEAF)) != 0) & ~lost
     table = ((parents & np.uint64(layout.PRESENT)) != 0) & ~leaf & ~lost
     accessed = np.uint64(layout.ACCESSED)
     present = ((entries & np.uint64(layout.PRESENT | layout.PROTNONE)) != 0) & table[:, None] | leaf[:, None]
     young = np.where(leaf[:, None], ((parents & accessed) != 0)[:, None], (entries & accessed) != 0) & present
-    return present.reshape(-1), young.reshape(-1), np.repeat(leaf, layout.TABLE_ENTRIES)
+    swapped = (entries != 0) & ((entries & np.uint64(layout.PRESENT | layout.PROTNONE)) == 0) & table[:, None]
+    swapped &= entries >> np.uint64(layout.SWAP_TYPE_SHIFT) < np.uint64(layout.SWAP_TYPES)
+    return (present.reshape(-1), young.reshape(-1), np.repeat(leaf, layout.TABLE_ENTRIES), swapped.reshape(-1),
+            np.repeat(lost, layout.TABLE_ENTRIES))
 
 
 def _is_populated(entries: Masks, parents: Masks) -> npt.NDArray[np.bool_]:

@@ -25,6 +25,7 @@ from pagepulse.model.heritage import Heritage
 from pagepulse.model.idle import idle_bytes
 from pagepulse.model.layout import NO_CHUNKS, among, spread
 from pagepulse.model.memory import CHUNK, WINDOW, WINDOW_PAGES, Addresses, Mapping, Memory
+from pagepulse.model.observation import Indices, Observation
 from pagepulse.model.patrol import Patrol
 from pagepulse.model.placement import Placement
 from pagepulse.model.plan import (
@@ -42,7 +43,7 @@ from pagepulse.model.regions import Rows
 from pagepulse.model.snapshot import IDLE_EDGES_NS, Cost, Snapshot
 from pagepulse.model.structure import Scale, between_regions, owners, restructured, scale_of
 from pagepulse.model.summary import rows_of, working_set_bytes
-from pagepulse.model.windows import Indices, Observation, Windows, popcount
+from pagepulse.model.windows import Windows, popcount
 from pagepulse.model.work import Work
 
 _NEWER = 0.1  # weight of older evidence when a window is probed
@@ -202,7 +203,7 @@ class Engine:
 
     def evicted(self, runs: Addresses, idle_since_ns: int) -> None:
         """Pages, shape (n, 2), start and end, were paged out, idle since then: from now on their return is counted."""
-        self.windows.mark_evicted(runs, idle_since_ns)
+        self.windows.mark_evicted(runs, idle_since_ns, self.memory.now_ns())
 
     def look_for_returned(self, limit: int | None = None) -> None:
         """See what came back in windows from which something was paged out: in so many, or in all."""
@@ -242,7 +243,7 @@ class Engine:
         observation = self.windows.observe(chosen, read)
         self.work.windows_read += len(chosen)
         self.work.windows_lost += observation.lost
-        self.work.pages_returned += int(popcount(observation.returned).sum())
+        self.work.saw_back(int(popcount(observation.returned).sum()), int(popcount(observation.returned_soon).sum()))
         return observation
 
     def _clear(self, chosen: Indices) -> None:

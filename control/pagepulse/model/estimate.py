@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model.evidence import share_error
+from pagepulse.model.observation import Counts, Indices
 from pagepulse.model.regions import Rows
-from pagepulse.model.windows import Counts, Indices, Windows
+from pagepulse.model.windows import Windows
 
 Floats = npt.NDArray[np.float64]
 

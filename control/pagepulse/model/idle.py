@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from pagepulse.model.memory import PAGE
+from pagepulse.model.observation import Counts
 from pagepulse.model.tally import Floats
-from pagepulse.model.windows import Counts, Windows
+from pagepulse.model.windows import Windows
 
 
 def idle_bytes(windows: Windows, edges_ns: Sequence[int], now_ns: int) -> tuple[int, ...]:

@@ -73,6 +73,11 @@ class PageBits(NamedTuple):
     young: npt.NDArray[np.bool_]
     huge: npt.NDArray[np.bool_]
     """Mapped by a 2 MiB or 1 GiB entry, whose one accessed bit is that of all its pages."""
+    swapped: npt.NDArray[np.bool_]
+    """Not resident, and the entry says where in swap the page is. What is neither was never there, was given up by the
+    target, or is in a file."""
+    lost: npt.NDArray[np.bool_]
+    """The page table was replaced under the read, or its huge page is being moved: nothing is known."""
 
 
 class ClearResult(NamedTuple):

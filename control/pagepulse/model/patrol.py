@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from pagepulse.model.memory import Addresses
+from pagepulse.model.observation import Indices
 from pagepulse.model.plan import patrol_order
-from pagepulse.model.windows import Indices, Windows
+from pagepulse.model.windows import Windows
 
 
 class Patrol:

@@ -15,8 +15,9 @@ import numpy as np
 
 from pagepulse.model.evidence import share_error
 from pagepulse.model.memory import CHUNK, WINDOW, WINDOW_PAGES, WINDOWS_PER_CHUNK, Addresses
+from pagepulse.model.observation import Counts, Indices
 from pagepulse.model.regions import Rows
-from pagepulse.model.windows import Counts, Indices, Windows, popcount
+from pagepulse.model.windows import Windows, popcount
 
 SWEEP_AGAIN_NS = 10_000_000_000
 """A window is swept at most this often: what is touched again at once is better left to probes."""

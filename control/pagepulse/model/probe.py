@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model.memory import Addresses, Masks, WindowRead
-from pagepulse.model.windows import Counts, Indices, popcount
+from pagepulse.model.observation import Counts, Indices
+from pagepulse.model.windows import popcount
 
 _ROUNDS = 5  # of expectation and maximisation: the first few do nearly all of it
 

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from pagepulse.model import regions as region_model
 from pagepulse.model.evidence import WITNESS, Floats, island_gains, rate_log_likelihood, split_gains
 from pagepulse.model.memory import CHUNK, WINDOWS_PER_CHUNK, Addresses, Mapping
+from pagepulse.model.observation import Indices
 from pagepulse.model.regions import Rows, Seen
 from pagepulse.model.tally import sums_between
-from pagepulse.model.windows import Indices, Windows
+from pagepulse.model.windows import Windows
 
 SPLIT_ABOVE = 20.0
 """G (see evidence.py) above which a region is cut in two."""

@@ -94,6 +94,13 @@ class Evictions:
     """Seen to be gone after we asked for it."""
     returned_bytes: int = 0
     """Of these: touched again, and brought back."""
+    returned_soon_bytes: int = 0
+    """Of those: within ten seconds of going."""
+
+    def __add__(self, other: Evictions) -> Evictions:
+        """Both together."""
+        return Evictions(self.evicted_bytes + other.evicted_bytes, self.returned_bytes + other.returned_bytes,
+                         self.returned_soon_bytes + other.returned_soon_bytes)
 
     @property
     def away_bytes(self) -> int:
@@ -109,9 +116,10 @@ class Counters:
     """CLOCK_MONOTONIC."""
     rss_bytes: int
     swap_bytes: int
-    minor_faults: int
-    major_faults: int
-    cpu_ns: int
+    minor_faults: int | None
+    """None, as of the next two: nobody knows, for it ended before it was looked at again."""
+    major_faults: int | None
+    cpu_ns: int | None
     psi_some_us: int | None
     """Time for which some task of the machine waited for memory; None: not measured here."""
     psi_full_us: int | None

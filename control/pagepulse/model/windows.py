@@ -14,11 +14,11 @@ cold ones have been idle: *settled* pages are watched since `settled_ns`, the ot
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from pagepulse.model.identity import origin
 from pagepulse.model.layout import Layout
 from pagepulse.model.memory import (
     LEVEL_CHUNK,
@@ -32,21 +32,22 @@ from pagepulse.model.memory import (
     Masks,
     WindowRead,
 )
+from pagepulse.model.observation import Counts, Indices, Observation
 from pagepulse.model.tally import Tally
-
-Indices = npt.NDArray[np.intp]
-Counts = npt.NDArray[np.int64]
 
 NEVER_IDLE_NS = np.iinfo(np.int64).max
 """Since when a page is idle that was not seen clear since its last touch."""
+
+SOON_NS = 10_000_000_000
+"""What comes back so soon after it was paged out should never have gone."""
 
 EVERY = slice(None)
 """All windows, where some may be named."""
 ALL_PAGES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _STATE = {"present": "u8", "watched": "u8", "settled": "u8", "known": "u8", "refused": "u8", "huge": "?",
-          "evicted": "u8", "gone_since_ns": "i8", "patience_ns": "i8", "cleared_ns": "i8", "settled_ns": "i8",
-          "read_ns": "i8", "probed_ns": "i8", "touches": "f8", "exposure_ns": "f8", "bounded": "?"}
+          "evicted": "u8", "gone_since_ns": "i8", "evicted_ns": "i8", "patience_ns": "i8", "cleared_ns": "i8",
+          "settled_ns": "i8", "read_ns": "i8", "probed_ns": "i8", "touches": "f8", "exposure_ns": "f8", "bounded": "?"}
 
 _PATIENCE, _LONGEST_PATIENCE_NS = 2, 3_600_000_000_000
 _ASLEEP_ABOVE = 16  # touches that were to be expected: no luck explains that there was hardly one
@@ -57,27 +58,6 @@ _EVIDENCE_NS = WINDOW_PAGES * 10_000_000_000.0  # evidence reaches back some ten
 def popcount(masks: Masks) -> Counts:
     """Pages in each mask, shape (n,)."""
     return np.bitwise_count(masks).astype(np.int64)
-
-
-class Observation(NamedTuple):
-    """What a read of n windows showed beyond what was known."""
-
-    windows: Indices
-    """Windows whose read was good, shape (m,)."""
-    watched: Masks
-    """Of those: pages that were watched up to this read, shape (m,)."""
-    woken: Masks
-    """Of those: watched pages that are young now, shape (m,)."""
-    since_ns: Counts
-    """Of those: when the window was read before; a woken page was touched after that."""
-    young: Masks
-    """Of those: all resident young pages, shape (m,)."""
-    returned: Masks
-    """Of those: pages that we had paged out and that are resident again, shape (m,)."""
-    taken_ns: int
-    """When the read was taken."""
-    lost: int
-    """Windows whose page tables changed under the read."""
 
 
 class Windows:
@@ -102,6 +82,8 @@ class Windows:
     """Paged out by us, and not resident again since."""
     gone_since_ns: Counts
     """Since when that had been idle."""
+    evicted_ns: Counts
+    """When some of it was last paged out."""
     patience_ns: Counts
     """How long pages that came back have to be idle until they may be paged out again; 0: none came back."""
     huge: npt.NDArray[np.bool_]
@@ -117,6 +99,7 @@ class Windows:
     """That rate is only a lower bound: all pages had been touched when they were read."""
 
     def __init__(self, mappings: Sequence[Mapping], layout: Layout) -> None:
+        self.mappings = mappings
         starts = np.array([m.start for m in mappings], np.uint64)
         ends = np.array([m.end for m in mappings], np.uint64)
         self.tile: Addresses = layout.tile
@@ -133,6 +116,8 @@ class Windows:
         self.mask: Masks = _page_masks(self.tile, self.first, self.last)
         self.clearable = np.array([m.clearable for m in mappings], bool)[self.mapping]
         self.together = np.array([m.together for m in mappings], bool)[self.mapping]
+        # What the pages are pages of: at the same address there may be something else later.
+        self._origin = np.array([hash(origin(m)) for m in mappings], np.int64)[self.mapping]
         self._forgets = np.array([not m.anonymous for m in mappings], bool)[self.mapping]
         for name, kind in _STATE.items():
             setattr(self, name, np.zeros(len(self.tile), kind))
@@ -142,11 +127,12 @@ class Windows:
         return len(self.tile)
 
     def carry_over(self, old: Windows) -> None:
-        """Take over what is known of the windows that were there before at the same place."""
+        """Take over what is known of the windows that were there before at the same place, in the same mapping."""
         if not len(old) or not len(self):
             return
         position = np.minimum(np.searchsorted(old.first, self.first), len(old) - 1)
         same = (old.first[position] == self.first) & (old.mask[position] == self.mask)
+        same &= old._origin[position] == self._origin
         for name in _STATE:
             getattr(self, name)[same] = getattr(old, name)[position[same]]
         self.refused[self.together] = 0  # whatever another way to clear could not do
@@ -204,8 +190,9 @@ class Windows:
             read = WindowRead(read.young[good], read.present[good], read.level[good], read.taken_ns)
         present, young = read.present & self.mask[index], read.young & self.mask[index]
         watched = self.watched[index] & present
-        seen = Observation(index, watched, watched & young, self.read_ns[index], young, self.evicted[index] & present,
-                           read.taken_ns, int(lost.sum()))
+        since_ns, returned = self.read_ns[index], self.evicted[index] & present
+        seen = Observation(index, watched, watched & young, since_ns, young, returned, read.taken_ns, int(lost.sum()),
+                           self._soon(index, since_ns, returned, read.taken_ns))
         self.read_ns[index] = read.taken_ns
         huge = (read.level & (LEVEL_CHUNK | LEVEL_GIB)) != 0
         # Nearly all that a patrol reads is as it was.
@@ -215,6 +202,13 @@ class Windows:
             self._take_in(index[news], present[news], young[news], seen.returned[news], read.taken_ns)
             self.huge[index[news]] = huge[news]
         return seen
+
+    def _soon(self, index: Indices, since_ns: Counts, returned: Masks, now_ns: int) -> Masks:
+        """Of the pages that came back, those that did so soon: halfway since the last read is as near as is known."""
+        if not returned.any():
+            return returned
+        back_ns = (np.maximum(since_ns, self.evicted_ns[index]) + now_ns) // 2
+        return np.where(back_ns - self.evicted_ns[index] <= SOON_NS, returned, np.uint64(0))
 
     def _take_in(self, index: Indices, present: Masks, young: Masks, returned: Masks, now_ns: int) -> None:
         """What is not as it was: masks of each window, shape (n,)."""
@@ -257,12 +251,13 @@ class Windows:
         self.known[index] |= fresh
         self.cleared_ns[index] = now_ns
 
-    def mark_evicted(self, runs: Addresses, idle_since_ns: int) -> None:
+    def mark_evicted(self, runs: Addresses, idle_since_ns: int, now_ns: int | None = None) -> None:
         """Remember pages that were paged out, to see them return.
 
         Args:
             runs: Shape (n, 2): start and end of each run of pages, sorted.
             idle_since_ns: They had been idle at least since then.
+            now_ns: When they went; None: as soon as they were idle.
         """
         if not len(runs) or not len(self):
             return
@@ -273,6 +268,7 @@ class Windows:
         inside = (owner >= 0) & (pages < self.last[owner])
         owner, pages = owner[inside], pages[inside]
         self.gone_since_ns[owner] = idle_since_ns
+        self.evicted_ns[owner] = idle_since_ns if now_ns is None else now_ns
         np.bitwise_or.at(self.evicted, owner, np.uint64(1) << ((pages - self.tile[owner]) // np.uint64(PAGE)))
 
     def with_evicted(self, limit: int | None) -> Indices:
@@ -327,14 +323,6 @@ class Windows:
         """Forget how often the pages of these windows were touched: the region that they are in has changed."""
         self.touches[index] = self.exposure_ns[index] = 0.0
         self.bounded[index] = False
-
-    def idle_below(self, addresses: Addresses, before_ns: int) -> npt.NDArray[np.float64]:
-        """Bytes below each address, shape (n,), that are known to be idle since then: the difference is a range's."""
-        settled = np.where(self.settled_ns <= before_ns, self.settled, np.uint64(0))
-        recent = np.where(self.cleared_ns <= before_ns, self.watched & ~self.settled, np.uint64(0))
-        running = np.concatenate(([0.0], np.cumsum(np.bitwise_count(settled | recent) * self.weight)))
-        below: npt.NDArray[np.float64] = PAGE * running[np.searchsorted(self.first, addresses)]
-        return below
 
     def patience_of(self, start: int, end: int) -> npt.NDArray[np.int64]:
         """For how long each page of a range has to be idle, because it came back before: shape ((end - start) / PAGE,).

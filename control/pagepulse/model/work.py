@@ -20,8 +20,15 @@ class Work:
     """and where they had been watched."""
     pages_returned: int = 0
     """Pages that we had paged out and that the target fetched back."""
+    pages_returned_soon: int = 0
+    """Of these: within SOON_NS of going."""
     windows_read: int = 0
     windows_lost: int = 0
+
+    def saw_back(self, pages: int, soon: int) -> None:
+        """So many paged-out pages are there again, and of these so many within SOON_NS."""
+        self.pages_returned += pages
+        self.pages_returned_soon += soon
 
     def tax_ns(self, prices: Prices) -> float:
         """What the target paid for what is done over and over: a flush for each range, and pages touched again."""

@@ -58,6 +58,10 @@ class PageState:
     """CLOCK_MONOTONIC since when the page is known to be untouched; NEVER_IDLE_NS if it is not."""
     patience_ns: npt.NDArray[np.int64] | int = 0
     """How long it has to be idle, whatever the scheme says: it was paged out before, and came back."""
+    rests: Mask | bool = False
+    """Was tried a while ago to no effect, or needs no second time: it is left alone for now."""
+    to_read: Mask | bool = True
+    """Not resident, and somewhere to be read from: in swap, or in a file. The others were never there."""
 
     def is_idle(self, min_idle_ns: int, now_ns: int) -> Mask:
         """Which pages were not touched for so long, nor for as long as they have to. Shape (n,)."""
@@ -132,12 +136,30 @@ def cold_runs(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: 
     Returns:
         Shape (m, 2): start and end, sorted, disjoint and not adjoining.
     """
-    cold = pages.present & ~pages.young & pages.is_idle(candidate.min_idle_ns, now_ns)
-    cold &= allowed(candidate, pages)
-    _keep_whole_chunks(cold, pages)
+    cold = _cold(candidate, pages, now_ns)
     if limit_bytes is not None:
         _keep_at_most(cold, pages, limit_bytes // PAGE)
     return _runs(cold, pages.start)
+
+
+def _cold(candidate: Candidate, pages: PageState, now_ns: int) -> Mask:
+    """Pages that may be acted on, were there no limit. Shape (n,)."""
+    cold: Mask = _looks_cold(candidate, pages, now_ns) & allowed(candidate, pages)
+    _keep_whole_chunks(cold, pages)
+    return cold
+
+
+def _looks_cold(candidate: Candidate, pages: PageState, now_ns: int) -> Mask:
+    looks: Mask = pages.present & ~pages.young & pages.is_idle(candidate.min_idle_ns, now_ns)
+    return looks & np.logical_not(pages.rests)
+
+
+def withheld(candidate: Candidate, pages: PageState, now_ns: int) -> Mask:
+    """Pages that are cold and may not go all the same, for their filters or as parts of huge pages. Shape (n,).
+
+    To read them again in a moment would tell the same.
+    """
+    return _looks_cold(candidate, pages, now_ns) & ~_cold(candidate, pages, now_ns)
 
 
 def in_use(candidate: Candidate, pages: PageState, known: Mask, now_ns: int) -> Mask:
@@ -157,8 +179,8 @@ def in_use(candidate: Candidate, pages: PageState, known: Mask, now_ns: int) -> 
 
 
 def absent_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None = None) -> Addresses:
-    """Runs of the candidate's pages that are not resident and pass its filters: shape (m, 2), sorted."""
-    absent = ~pages.present & allowed(candidate, pages)
+    """Runs of the candidate's pages that are in swap or in a file, and pass its filters: shape (m, 2), sorted."""
+    absent = ~pages.present & pages.to_read & np.logical_not(pages.rests) & allowed(candidate, pages)
     if limit_bytes is not None:
         absent[np.flatnonzero(absent)[limit_bytes // PAGE:]] = False
     return _runs(absent, pages.start)
@@ -166,7 +188,7 @@ def absent_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None 
 
 def present_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None = None) -> Addresses:
     """Runs of the candidate's pages that are resident and pass its filters: shape (m, 2), sorted."""
-    present = pages.present & allowed(candidate, pages)
+    present = pages.present & np.logical_not(pages.rests) & allowed(candidate, pages)
     if limit_bytes is not None:
         present[np.flatnonzero(present)[limit_bytes // PAGE:]] = False
     return _runs(present, pages.start)
@@ -186,6 +208,7 @@ def chunks_to_collapse(candidate: Candidate, pages: PageState, limit_bytes: int 
         Shape (m, 2): start and end of each.
     """
     fine = _by_chunk(pages, allowed(candidate, pages)).all(axis=1) & ~_by_chunk(pages, pages.huge).any(axis=1)
+    fine &= ~_by_chunk(pages, pages.present & pages.rests).any(axis=1)
     fine &= _by_chunk(pages, pages.present).sum(axis=1) >= _WORTH_A_HUGE_PAGE * _CHUNK_PAGES
     return _chunks(fine, pages, limit_bytes)
 
@@ -203,7 +226,7 @@ def chunks_to_split(candidate: Candidate, pages: PageState, now_ns: int, limit_b
         Shape (m, 2): start and end of each.
     """
     touched = pages.young | (pages.idle_since_ns > now_ns - candidate.min_idle_ns)
-    wanted = _by_chunk(pages, allowed(candidate, pages) & pages.huge)
+    wanted = _by_chunk(pages, allowed(candidate, pages) & pages.huge & np.logical_not(pages.rests))
     chosen: Mask = np.logical_and(wanted.all(axis=1), _by_chunk(pages, touched).any(axis=1))
     return _chunks(chosen, pages, limit_bytes)
 

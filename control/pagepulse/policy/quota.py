@@ -63,14 +63,17 @@ def charged(scheme: Scheme, usage: Usage, now_ns: int, *, size_bytes: int, time_
     """The usage after this much was treated, and took this long.
 
     Charge what was tried, not what had an effect: a call that does nothing costs its time all the same, and must not
-    be repeated without end.
+    be repeated without end. Reads after which there was nothing to do (no bytes) cost their time, and tell no pace.
     """
     usage = renewed(scheme, usage, now_ns)
     return replace(usage, used_bytes=usage.used_bytes + size_bytes, used_ns=usage.used_ns + time_ns,
-                   pace_bytes=usage.pace_bytes + size_bytes, pace_ns=usage.pace_ns + time_ns)
+                   pace_bytes=usage.pace_bytes + size_bytes,
+                   pace_ns=usage.pace_ns + (time_ns if size_bytes else 0))
 
 
 def _bytes_in(left_ns: int, usage: Usage) -> int:
+    if left_ns <= 0 and usage.used_ns:
+        return 0
     if usage.pace_ns <= 0:
         return CHUNK
     # At least one huge page where nothing was done yet: a pace too slow for one would otherwise mean never.

@@ -50,9 +50,10 @@ class Change:
     duration_s: float
     rss_bytes: int
     swap_bytes: int
-    minor_faults: int
-    major_faults: int
-    cpu_percent: float
+    minor_faults: int | None
+    """None, as of the next two: not known, the target ended too soon."""
+    major_faults: int | None
+    cpu_percent: float | None
     """The target's, of one CPU."""
     psi_some_percent: float | None
     psi_full_percent: float | None
@@ -65,11 +66,16 @@ def change(before: Counters, after: Counters) -> Change:
     def percent(first: int | None, last: int | None) -> float | None:
         return None if first is None or last is None else round(1e5 * (last - first) / span_ns, 3)
 
+    cpu_ns = _difference(before.cpu_ns, after.cpu_ns)
     return Change(
         round(span_ns / 1e9, 3), after.rss_bytes - before.rss_bytes, after.swap_bytes - before.swap_bytes,
-        after.minor_faults - before.minor_faults, after.major_faults - before.major_faults,
-        round(100 * (after.cpu_ns - before.cpu_ns) / span_ns, 2),
+        _difference(before.minor_faults, after.minor_faults), _difference(before.major_faults, after.major_faults),
+        None if cpu_ns is None else round(100 * cpu_ns / span_ns, 2),
         percent(before.psi_some_us, after.psi_some_us), percent(before.psi_full_us, after.psi_full_us))
+
+
+def _difference(first: int | None, last: int | None) -> int | None:
+    return None if first is None or last is None else last - first
 
 
 def before_after_json(before: Counters, after: Counters) -> dict[str, Any]:
@@ -84,8 +90,22 @@ def before_after_text(before: Counters, after: Counters) -> list[str]:
     for name, column in (("resident", "rss_bytes"), ("swapped", "swap_bytes")):
         first, last = (format_size(getattr(counters, column)) for counters in (before, after))
         lines.append(f"{name:<10}{first:>10}{last:>10}")
-    lines.append(f"within {format_time_ns(after.now_ns - before.now_ns)}: {between.major_faults} major and "
-                 f"{between.minor_faults} minor faults, {between.cpu_percent:.1f} % of a CPU used by the target")
+    return lines + course_words(between, "target")
+
+
+def course_words(between: Change, whose: str) -> list[str]:
+    """Faults, CPU and pressure, in lines for people.
+
+    Args:
+        between: What happened.
+        whose: Who used the CPU.
+    """
+    within = f"within {format_time_ns(between.duration_s * 1e9)}"
+    if between.major_faults is None or between.minor_faults is None or between.cpu_percent is None:
+        lines = [f"{within}: faults and CPU used by the {whose}: not known"]
+    else:
+        lines = [(f"{within}: {between.major_faults} major and {between.minor_faults} minor faults, "
+                 f"{between.cpu_percent:.1f} % of a CPU used by the {whose}")]
     if between.psi_some_percent is not None and between.psi_full_percent is not None:
         lines.append(f"waiting for memory, on the whole machine: some {format_share(between.psi_some_percent / 100)} "
                      f"of the time, all {format_share(between.psi_full_percent / 100)}")

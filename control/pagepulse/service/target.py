@@ -300,7 +300,7 @@ def _scheme_statuses(applier: Applier | None) -> tuple[SchemeStatus, ...]:
 
 
 def _added(one: Evictions, other: Evictions) -> Evictions:
-    return Evictions(one.evicted_bytes + other.evicted_bytes, one.returned_bytes + other.returned_bytes)
+    return one + other
 
 
 def _deaf(roster: Roster) -> str:

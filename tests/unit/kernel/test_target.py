@@ -324,28 +324,39 @@ TABLE = PRESENT | ACCESSED | 0x1234_5000
 
 
 def bits(parent: int, **entries: int) -> tuple[list[bool], ...]:
-    """Present, young and huge of the first four pages of a table with these entries."""
+    """Present, young and huge, and swapped and lost, of the first four pages of a table with these entries."""
     table = np.zeros((1, 512), np.uint64)
     table[0, : len(entries)] = [*entries.values()]
     return tuple(column[:4].tolist() for column in target._page_bits(table, np.array([parent], np.uint64)))
 
 
 def test_pages_of_a_table_are_present_and_young_one_by_one():
-    present, young, huge = bits(TABLE, a=PRESENT | ACCESSED, b=PRESENT, c=ACCESSED, d=PROTNONE | ACCESSED)
+    present, young, huge, _, lost = bits(TABLE, a=PRESENT | ACCESSED, b=PRESENT, c=ACCESSED, d=PROTNONE | ACCESSED)
     assert present == [True, True, False, True]
     assert young == [True, False, False, True]
-    assert huge == [False] * 4
+    assert huge == lost == [False] * 4
+
+
+def test_only_an_entry_of_a_swap_file_is_swapped_not_one_of_a_page_that_moves_nor_an_empty_one():
+    swapped = bits(TABLE, a=1 << 59 | 1 << 40, b=30 << 59 | 1 << 40, c=0, d=PROTNONE)[3]
+    assert swapped == [True, False, False, False]
+
+
+@pytest.mark.parametrize("parent", [layout.PARENT_LOST, 30 << 59 | 1 << 40])
+def test_of_a_table_that_was_replaced_or_a_huge_page_that_moves_nothing_is_known(parent):
+    present, _, _, swapped, lost = bits(parent, a=PRESENT, b=1 << 59 | 1 << 40)
+    assert (present, swapped, lost) == ([False] * 4, [False] * 4, [True] * 4)
 
 
 @pytest.mark.parametrize(("parent", "is_young"), [(PRESENT | LEAF | ACCESSED, True), (PRESENT | LEAF, False)])
 def test_a_huge_page_is_present_throughout_and_has_one_accessed_bit(parent, is_young):
-    present, young, huge = bits(parent, a=0, b=PRESENT)  # entries are left over from another table
+    present, young, huge, _, _ = bits(parent, a=0, b=PRESENT)  # entries are left over from another table
     assert (present, young, huge) == ([True] * 4, [is_young] * 4, [True] * 4)
 
 
 @pytest.mark.parametrize("parent", [0, ACCESSED, layout.PARENT_LOST])
 def test_without_a_table_or_with_one_that_was_replaced_nothing_is_present(parent):
-    assert bits(parent, a=PRESENT | ACCESSED) == ([False] * 4,) * 3
+    assert bits(parent, a=PRESENT | ACCESSED) [:3] == ([False] * 4,) * 3
 
 
 def populated(parent: int, *entries: int) -> list[bool]:

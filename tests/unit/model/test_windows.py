@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from fakes import BASE, MIB, SECOND, FakeMemory
 from pagepulse.model.idle import idle_bytes
 from pagepulse.model.layout import spread
 from pagepulse.model.memory import CHUNK, LEVEL_LOST, PAGE, WINDOW, Mapping, WindowRead
-from pagepulse.model.windows import ALL_PAGES, NEVER_IDLE_NS, Observation, Windows
+from pagepulse.model.observation import Observation
+from pagepulse.model.windows import ALL_PAGES, NEVER_IDLE_NS, Windows
 
 WHOLE = int(ALL_PAGES)
 
@@ -316,6 +318,31 @@ def test_a_window_whose_mapping_changed_shape_is_not_carried_over():
     assert new.watched[0] == new.read_ns[0] == 0
 
 
+def test_what_is_known_of_another_file_or_of_freed_memory_says_nothing_of_what_is_mapped_there_now():
+    heap = Mapping(BASE, BASE + WINDOW, "[heap]")
+    old = windows_of(heap)
+    show(old, SECOND, young=0)
+    old.mark_evicted(np.array([[BASE, BASE + PAGE]], np.uint64), SECOND)
+    grown = windows_of(replace(heap, end=BASE + CHUNK, name="[anon: x]"))
+    grown.carry_over(old)
+    assert grown.evicted[0] == 1
+    file = windows_of(replace(heap, anonymous=False, file="8:1:7"))
+    file.carry_over(old)
+    assert file.watched[0] == file.evicted[0] == 0
+    assert not show(file, 2 * SECOND, young=1).returned.any()
+
+
+def test_what_comes_back_within_ten_seconds_of_going_is_told_apart():
+    windows = windows_of(Mapping(BASE, BASE + 2 * WINDOW, "a"))
+    show(windows, SECOND, young=0, index=(0, 1))
+    windows.mark_evicted(np.array([[BASE, BASE + 2 * PAGE]], np.uint64), SECOND, 60 * SECOND)
+    show(windows, 64 * SECOND, young=0, present=0b10)
+    seen = show(windows, 90 * SECOND, young=1, present=0b11)
+    assert (seen.returned[0], seen.returned_soon[0]) == (1, 0)
+    windows.mark_evicted(np.array([[BASE, BASE + PAGE]], np.uint64), SECOND, 91 * SECOND)
+    assert show(windows, 95 * SECOND, young=1, present=0b11).returned_soon[0] == 1
+
+
 def test_nothing_is_carried_over_from_nothing_to_nothing():
     nothing = windows_of(populated=0)
     nothing.carry_over(one_window())
@@ -360,15 +387,6 @@ def test_evicted_pages_outside_of_every_window_are_left_out():
     windows = windows_of(Mapping(BASE, BASE + 4 * PAGE, "a"), Mapping(BASE + 8 * PAGE, BASE + 12 * PAGE, "b"))
     windows.mark_evicted(np.array([[BASE - PAGE, BASE + 10 * PAGE]], np.uint64), 0)
     assert windows.evicted.tolist() == [0b1111, 0b11 << 8]
-
-
-def test_idle_bytes_of_a_range_are_what_lies_between_its_ends():
-    windows = windows_of(Mapping(BASE, BASE + 3 * WINDOW, "a"))
-    show(windows, SECOND, young=0b111, index=(0, 1, 2))
-    show(windows, 2 * SECOND, young=WHOLE, index=(1,))
-    edges = np.array([BASE, BASE + WINDOW, BASE + 2 * WINDOW, BASE + 3 * WINDOW], np.uint64)
-    assert np.diff(windows.idle_below(edges, SECOND)).tolist() == [61 * PAGE, 0, 61 * PAGE]
-    assert np.diff(windows.idle_below(edges, SECOND - 1)).tolist() == [0, 0, 0]
 
 
 def test_what_came_back_has_to_be_idle_twice_as_long_as_it_was_before():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,12 @@ def test_pressure_that_is_not_measured_is_not_nothing():
     unknown = Counters(0, 1, 0, 0, 0, 0, None, None)
     assert change(unknown, AFTER).psi_some_percent is None
     assert not any("waiting for memory" in line for line in before_after_text(unknown, AFTER))
+
+
+def test_of_a_target_that_ended_too_soon_faults_and_cpu_are_not_known():
+    gone = replace(AFTER, minor_faults=None, major_faults=None, cpu_ns=None)
+    assert before_after_json(BEFORE, gone)["change"]["major_faults"] is None
+    assert before_after_text(BEFORE, gone)[3] == "within 10 s: faults and CPU used by the target: not known"
 
 
 def test_the_words_say_before_and_after():
