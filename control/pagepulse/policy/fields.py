@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from pagepulse.model.memory import PAGE
-from pagepulse.units import SIZES, TIMES_NS, parse_share, parse_size, parse_time_ns
+from pagepulse.units import DIGITS, SIZES, TIMES_NS, parse_share, parse_size, parse_time_ns
 
 Action = Literal["stat", "cold", "lru_deprio", "pageout", "willneed", "hugepage", "collapse", "nohugepage",
                  "migrate_hot", "migrate_cold"]
@@ -47,7 +47,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COUNTED = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([Hh][Zz]|samples)\s*")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]{1,15}")
 _MOST_NODES = 1024  # CONFIG_NODES_SHIFT is at most 10
-_NUMBER = r"\d[\d,]*(\.\d+)?"
 
 T = TypeVar("T")
 
@@ -151,7 +150,7 @@ def _is_number(value: object) -> bool:
 def number(value: object) -> float:
     """A number above 0."""
     if not isinstance(value, int | float) or not _is_number(value) or value <= 0:
-        raise ValueError(f"expected {NUMBER}, got {found(value)}")
+        raise ValueError(f"expected {DIGITS}, got {found(value)}")
     return float(value)
 
 
@@ -303,7 +302,7 @@ def _digits(value: float) -> str:
 
 
 def _pattern(units: Iterable[str]) -> str:
-    return rf"^\s*{_NUMBER}\s*({'|'.join(units)})\s*$"
+    return rf"^\s*{DIGITS}\s*({'|'.join(units)})\s*$"
 
 
 _SIZE_SCHEMA: dict[str, object] = {"anyOf": [
