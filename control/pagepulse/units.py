@@ -20,24 +20,33 @@ _NUMBER_AND_UNIT = re.compile(rf"\s*({DIGITS})\s*([A-Za-z]*)\s*")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
+class Vanishing(ValueError):
+    """A quantity that would be rounded to nothing."""
+
+
 def _scaled(text: str, units: dict[str, int], expected: str) -> int:
     match = _NUMBER_AND_UNIT.fullmatch(text)
     if match is None or match[2] not in units:
-        raise ValueError(f"expected {expected}, got {text!r}")
+        raise ValueError(f"expected {expected}, got {text!r}{comma_hint(text)}")
     number = match[1].replace(",", "")
     if len(number) > 30:
         raise ValueError(f"expected {expected}, got a number of {len(number)} digits")
     return whole(float(number) * units[match[2]], text) if "." in number else int(number) * units[match[2]]
 
 
+def comma_hint(text: str) -> str:
+    """How to write a number with a comma that was not understood, to be added to a message; empty without one."""
+    return "; write a fraction as in '1.5', and thousands as in '1,024'" if re.search(r"\d,|,\d", text) else ""
+
+
 def whole(quantity: float, given: object) -> int:
     """The quantity, rounded.
 
     Raises:
-        ValueError: Nothing would be left of it: a 0 that nobody wrote could mean no limit, or always.
+        Vanishing: Nothing would be left of it: a 0 that nobody wrote could mean no limit, or always.
     """
     if quantity and not round(quantity):
-        raise ValueError(f"expected 0 or at least a whole byte or nanosecond, got {str(given)[:60]!r}")
+        raise Vanishing(f"expected 0 or at least a whole byte or nanosecond, got {str(given)[:60]!r}")
     return round(quantity)
 
 
@@ -67,7 +76,7 @@ def parse_share(text: str) -> float:
     """
     match = _SHARE.fullmatch(text)
     if match is None:
-        raise ValueError(f"expected a share such as '5%', got {text!r}")
+        raise ValueError(f"expected a share such as '5%', got {text!r}{comma_hint(text)}")
     return float(match[1]) / 100
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from pagepulse.policy import damo_values
-from pagepulse.policy.fields import size_bytes, time_ns
-from pagepulse.units import parse_size, parse_time_ns
+from pagepulse.policy.fields import rate, share, size_bytes, time_ns
+from pagepulse.units import parse_share, parse_size, parse_time_ns
 
 GIB = 1 << 30
 
@@ -35,5 +35,13 @@ def test_a_decimal_comma_in_a_time_is_refused(parse):
     (parse_time_ns, "0.4 ns"), (time_ns, "0.0001 us"), (damo_values.time_in("us"), "0.4 ns"),
     (parse_size, "0.4 B"), (damo_values.size, "0.001 B")])
 def test_what_would_round_to_nothing_is_refused(parse, text):
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="expected 0 or at least a whole byte or nanosecond, got"):
+        parse(text)
+
+
+@pytest.mark.parametrize(("parse", "text"), [
+    (parse_size, "1,5 GiB"), (size_bytes, "1,5 GiB"), (damo_values.size, "1,5 GiB"), (parse_share, "1,5%"),
+    (share, "1,5%"), (rate, "1,5%"), (time_ns, "1,5 s"), (damo_values.permil, "1,5 %")])
+def test_who_wrote_a_comma_for_a_point_is_told_how_to_write_it(parse, text):
+    with pytest.raises(ValueError, match=r"; write a fraction as in '1\.5', and thousands as in '1,024'$"):
         parse(text)

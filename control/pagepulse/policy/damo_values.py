@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pagepulse.policy.fields import found
-from pagepulse.units import DIGITS, SIZES, TIMES_NS, whole
+from pagepulse.units import DIGITS, SIZES, TIMES_NS, comma_hint, whole
 
 UNLIMITED = 2**63 - 1
 """What DAMON's largest number becomes: nothing here is larger."""
@@ -43,7 +43,8 @@ def _plain(value: object, units: Mapping[str, float], expected: str) -> float:
     elif isinstance(value, str) and len(value) <= _MOST_DIGITS and (match := _NUMBER_AND_UNIT.fullmatch(value)):
         number, unit = float(match[1].replace(",", "")), match[2]
     if not number >= 0 or unit not in units:
-        raise ValueError(f"expected {expected}, got {found(value)}")
+        hint = comma_hint(value) if isinstance(value, str) else ""
+        raise ValueError(f"expected {expected}, got {found(value)}{hint}")
     return min(number * units[unit], UNLIMITED)
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from pagepulse.model.memory import PAGE
-from pagepulse.units import DIGITS, SIZES, TIMES_NS, parse_share, parse_size, parse_time_ns
+from pagepulse.units import DIGITS, SIZES, TIMES_NS, Vanishing, comma_hint, parse_share, parse_size, parse_time_ns
 
 Action = Literal["stat", "cold", "lru_deprio", "pageout", "willneed", "hugepage", "collapse", "nohugepage",
                  "migrate_hot", "migrate_cold"]
@@ -123,10 +123,12 @@ def _text(value: object, expected: str) -> str:
 def _bounded(parse: Callable[[str], int], text: str, expected: str) -> int:
     try:
         number = parse(text)
+    except Vanishing:
+        raise
     except ValueError:
         number = -1
     if not 0 <= number <= _LARGEST:
-        raise ValueError(f"expected {expected}, got {found(text)}")
+        raise ValueError(f"expected {expected}, got {found(text)}{comma_hint(text)}")
     return number
 
 
@@ -150,7 +152,7 @@ def _is_number(value: object) -> bool:
 def number(value: object) -> float:
     """A number above 0."""
     if not isinstance(value, int | float) or not _is_number(value) or value <= 0:
-        raise ValueError(f"expected {DIGITS}, got {found(value)}")
+        raise ValueError(f"expected {NUMBER}, got {found(value)}")
     return float(value)
 
 
@@ -161,7 +163,7 @@ def share(value: object) -> float:
     except ValueError:
         part = -1.0
     if not 0 <= part <= 1:
-        raise ValueError(f"expected {SHARE}, got {found(value)}")
+        raise ValueError(f"expected {SHARE}, got {found(value)}{comma_hint(str(value))}")
     return part
 
 
@@ -221,7 +223,7 @@ def rate(value: object) -> Rate:
     except ValueError:
         part = -1.0
     if not 0 <= part <= 1:
-        raise ValueError(f"expected {RATE}, at most 100%, got {found(text)}")
+        raise ValueError(f"expected {RATE}, at most 100%, got {found(text)}{comma_hint(text)}")
     return Rate(share=part)
 
 
