@@ -15,7 +15,7 @@ from pagepulse.policy.fields import (
 )
 from pagepulse.policy.filters import Filter, default_allows
 from pagepulse.policy.limits import Goal, Quotas, Watermarks, Weights
-from pagepulse.policy.pattern import AgeRange, RateRange, SizeRange
+from pagepulse.policy.pattern import NEVER, AgeRange, RateRange, SizeRange
 from pagepulse.policy.scheme import Scheme
 
 _DOES: dict[Action, str] = {
@@ -34,7 +34,6 @@ _METRICS = {"free_memory": "free memory", "available_memory": "available memory"
             "psi_some": "memory pressure (some)", "psi_full": "memory pressure (full)",
             "refault_rate": "the share of evicted memory that comes back"}
 _FOR_EVER_NS = 10 * 365 * 86_400 * 1_000_000_000
-_NOTHING = {Rate(share=0.0), Rate(hz=0.0), Rate(nr_accesses=0.0)}
 
 
 def sentence(scheme: Scheme) -> str:
@@ -64,9 +63,9 @@ def _size(size: SizeRange) -> str:
 
 
 def _rate(rate: RateRange) -> str:
-    if rate.max in _NOTHING:
+    if rate.max in NEVER:
         return "that are not touched"
-    bounds = [] if rate.min in _NOTHING else [_often("at least", rate.min)]
+    bounds = [] if rate.min in NEVER else [_often("at least", rate.min)]
     if rate.max is not None:
         bounds.append(_often("at most", rate.max))
     return f"that are touched {' and '.join(bounds)}" if bounds else ""

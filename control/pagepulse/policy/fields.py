@@ -249,6 +249,16 @@ def at_least(least: int, words: str, parse: Callable[[object], int]) -> Callable
     return convert
 
 
+def at_most(most: int, words: str, parse: Callable[[object], int]) -> Callable[[object], int]:
+    """The parser, without what is more."""
+    def convert(value: object) -> int:
+        number = parse(value)
+        if number > most:
+            raise ValueError(f"expected at most {words}, got {found(value)}")
+        return number
+    return convert
+
+
 def action(value: object) -> object:
     """An action by its name in DAMON's words."""
     if isinstance(value, str) and value in MEANINGLESS_ACTIONS:
@@ -335,6 +345,7 @@ def _written_or(nothing: str | None, words: Callable[[Any], str]) -> PlainSerial
 
 _some_pages = at_least(PAGE, "4 KiB, one page", size_bytes)
 _some_time = at_least(1, "1 ns", time_ns)
+_within_a_day = at_most(TIMES_NS["d"], "1 d", _some_time)
 
 Size = Annotated[int, BeforeValidator(size_bytes), WithJsonSchema(_SIZE_SCHEMA), _written(exact_size)]
 SizeOrMax = Annotated[int | None, BeforeValidator(or_max(size_bytes)), _or_max_schema(_SIZE_SCHEMA),
@@ -343,8 +354,10 @@ Time = Annotated[int, BeforeValidator(time_ns), WithJsonSchema(_TIME_SCHEMA), _w
 TimeOrMax = Annotated[int | None, BeforeValidator(or_max(time_ns)), _or_max_schema(_TIME_SCHEMA),
                       _written_or("max", exact_time)]
 Interval = Annotated[int, BeforeValidator(_some_time), WithJsonSchema(_TIME_SCHEMA), _written(exact_time)]
-IntervalOrUnset = Annotated[int | None, BeforeValidator(_some_time), WithJsonSchema(_TIME_SCHEMA),
-                            _written_or(None, exact_time)]
+DailyInterval = Annotated[int, BeforeValidator(_within_a_day), WithJsonSchema(_TIME_SCHEMA), _written(exact_time)]
+"""What is done at least once a day: who looks more seldom has mistaken the unit."""
+DailyIntervalOrUnset = Annotated[int | None, BeforeValidator(_within_a_day), WithJsonSchema(_TIME_SCHEMA),
+                                 _written_or(None, exact_time)]
 RateBound = Annotated[Rate, BeforeValidator(rate), WithJsonSchema(_RATE_SCHEMA), _written(exact_rate)]
 RateBoundOrMax = Annotated[Rate | None, BeforeValidator(or_max(rate)), _or_max_schema(_RATE_SCHEMA),
                            _written_or("max", exact_rate)]

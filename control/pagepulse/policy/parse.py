@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from pagepulse.errors import RefusedFile
 from pagepulse.policy.damo import DamoDocument
-from pagepulse.policy.damo_translate import translated
+from pagepulse.policy.damo_translate import Translation, place_in_damo, translated
 from pagepulse.policy.fields import GivenTwice, Misplaced, did_you_mean, found
 from pagepulse.policy.scheme import Scheme, SchemeFile
 
@@ -95,21 +95,24 @@ def _of_damo(content: object, hidden: int) -> Document:
         translation = translated(DamoDocument.model_validate(content))
         schemes = SchemeFile.model_validate({"schemes": translation.schemes}).schemes
     except Misplaced as fault:
-        raise _Faults([f"{fault.path}: {fault}".removeprefix(prefix)]) from None
+        raise _Faults([f"{fault.path}: {fault}".replace(prefix, "")]) from None
     except ValidationError as error:
         faults = error.errors(include_url=False)
         if error.title == SchemeFile.__name__:
-            faults = [_replaced(one, translation.places) for one in faults]
+            faults = [_replaced(one, translation) for one in faults]
         raise _Faults([fault_words(one, DamoDocument).removeprefix(prefix) for one in faults]) from None
     return Document(schemes, tuple(note.removeprefix(prefix) for note in translation.notes))
 
 
-def _replaced(details: ErrorDetails, places: Sequence[Location]) -> ErrorDetails:
-    """A fault of the translation, at the place of its scheme in the file."""
-    _, *rest = details["loc"] or ("schemes",)
-    if rest and isinstance(rest[0], int):
-        return {**details, "loc": (*places[rest[0]], *rest[1:])}
-    return {**details, "loc": ()}
+def _replaced(details: ErrorDetails, translation: Translation) -> ErrorDetails:
+    """A fault of the translation, at its place in damo's document."""
+    location, error = list(details["loc"]), details.get("ctx", {}).get("error")
+    if len(location) < 2:
+        return {**details, "loc": ()}
+    if isinstance(error, Misplaced):
+        location += error.path.split(".")
+        details = {**details, "ctx": {"error": ValueError(str(error))}}
+    return {**details, "loc": place_in_damo(translation, location)}
 
 
 def refusal(name: str, faults: Sequence[str], *, hint: str = "") -> RefusedFile:

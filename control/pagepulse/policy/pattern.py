@@ -21,6 +21,9 @@ from pagepulse.policy.fields import (
 )
 from pagepulse.policy.objects import SchemeObject, refuse_empty, unset
 
+NEVER = {Rate(share=0.0), Rate(hz=0.0), Rate(nr_accesses=0.0)}
+"""Rates of what is not touched."""
+
 
 class SizeRange(SchemeObject):
     """A size. Default: any."""
@@ -62,6 +65,9 @@ class RateRange(SchemeObject):
             if lower is not None and upper is not None and lower > upper:
                 raise ValueError("expected min not above max, got "
                                  f"min {exact_rate(self.min)} and max {exact_rate(self.max)}")
+        if self.max in NEVER and self.min not in NEVER:  # nothing is nothing, in whatever it is counted
+            raise ValueError("expected some rate within min and max, got "
+                             f"min {exact_rate(self.min)} and max {exact_rate(self.max)}: what is never touched")
         return self
 
 
