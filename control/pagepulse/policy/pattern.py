@@ -7,7 +7,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from pagepulse.model.memory import PAGE
 from pagepulse.policy.fields import (
+    Misplaced,
     Rate,
     RateBound,
     RateBoundOrMax,
@@ -77,3 +79,10 @@ class AccessPattern(SchemeObject):
     size: SizeRange = SizeRange()
     rate: RateRange = RateRange()
     age: AgeRange = AgeRange()
+
+    @model_validator(mode="after")
+    def _some_region_is_so_small(self) -> Self:
+        if self.size.max_bytes is not None and self.size.max_bytes < PAGE:
+            raise Misplaced("size.max", f"expected at least 4 KiB, one page, got {exact_size(self.size.max_bytes)}; no "
+                                        "region is smaller")
+        return self

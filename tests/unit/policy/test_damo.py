@@ -255,6 +255,23 @@ def test_a_fault_of_the_translation_names_damos_own_keys():
         "[0].access_pattern.sz_bytes", "[0].access_pattern.nr_accesses", "[0].quotas.goals[0].target_value"]
 
 
+@pytest.mark.parametrize(("changes", "fault"), [
+    ({"action": "hugepage", "quotas": {"sz_bytes": "1 MiB"}}, "quotas.sz_bytes: expected at least 2 MiB"),
+    ({"filters": [{"filter_type": "memcg", "matching": True, "memcg_path": "/sys/fs/cgroup/a"}]},
+     "filters[0].memcg_path: expected a path without the mount"),
+    ({"filters": [{"filter_type": "young", "matching": True, "allow": True}]}, "filters: expected that what is not"),
+    ({"watermarks": {"metric": "free_mem_rate", "interval_us": 1, "high_permil": 0, "mid_permil": 0, "low_permil": 0}},
+     "watermarks.mid_permil: expected more than low"),
+])
+def test_what_nothing_can_ever_come_of_is_refused_with_damos_keys(changes, fault):
+    told, = faults([damos(**changes)])
+    assert told.startswith(f"[0].{fault}")
+
+
+def test_a_tuner_that_damo_writes_in_any_case_is_no_fault_without_goals():
+    assert of(quotas={"goal_tuner": "consist"}).quotas.goals == ()
+
+
 # --- values --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("value", "expected_ns"), [
