@@ -11,7 +11,7 @@ from pathlib import Path
 from pagepulse.errors import RefusedFile, UsageError
 from pagepulse.policy.explain import sentence
 from pagepulse.policy.load import load_document
-from pagepulse.policy.parse import Document, parse_schemes, scheme_text
+from pagepulse.policy.parse import Document, parse_schemes, refusal, scheme_text
 from pagepulse.service.config import Configuration, in_words, load_configuration
 
 Outcome = Document | Configuration | RefusedFile
@@ -54,7 +54,10 @@ class Check:
 
 def _outcome(name: str) -> Outcome:
     try:
-        return load_configuration(Path(name)) if Path(name).is_dir() else load_document(name)
+        if not name:  # which a Path takes for the current directory
+            raise refusal("''", ["expected a file or a directory, got an empty name"])
+        # Its files are told with the directory's path, which says nothing where it is "."
+        return load_configuration(Path(name).absolute()) if Path(name).is_dir() else load_document(name)
     except RefusedFile as error:
         return error
 

@@ -7,12 +7,12 @@ what is done to memory; where it would not, `damo_translate` notes it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from pagepulse.policy.damo_values import Counted, accesses, age, boolean, number, permil, size, time_in
-from pagepulse.policy.fields import ActionName, SchemeName, at_least, did_you_mean, found, node
+from pagepulse.policy.fields import ActionName, Misplaced, SchemeName, at_least, did_you_mean, exact_time, found, node
 from pagepulse.policy.objects import SchemeObject
 
 _METRICS = {
@@ -190,6 +190,13 @@ class Intervals(SchemeObject):
     aggr_us: SomeTime
     ops_update_us: object = None
     intervals_goal: object = None
+
+    @model_validator(mode="after")
+    def _samples_within_aggregation(self) -> Self:
+        if self.sample_us > self.aggr_us:
+            raise Misplaced("sample_us", f"expected at most aggr_us, {exact_time(self.aggr_us)}, got "
+                                         f"{exact_time(self.sample_us)}")
+        return self
 
 
 class Primitives(SchemeObject):

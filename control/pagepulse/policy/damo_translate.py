@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, count, pairwise
 from typing import Any
 
 from pagepulse.policy.damo import (
@@ -70,6 +70,7 @@ def translated(document: DamoDocument) -> Translation:
         Misplaced: A scheme says something that has no meaning here.
     """
     result = Translation()
+    given = {scheme.name for _, context in _contexts(document) for scheme in context.schemes}
     _refuse_different_targets(document)
     for place, context in _contexts(document):
         path = _path_of(place)
@@ -79,7 +80,7 @@ def translated(document: DamoDocument) -> Translation:
         for number, scheme in enumerate(context.schemes):
             where = f"{path}.schemes[{number}]"
             with _below(where):
-                one = _scheme(scheme, context.intervals, len(result.schemes))
+                one = _scheme(scheme, context.intervals, scheme.name or _free_name(scheme, len(result.schemes), given))
                 _refuse_second(one["name"], result)
             ordered = _in_damons_order(scheme.filters)
             one["filters"] = within + one["filters"]
@@ -214,9 +215,15 @@ def _rounding(scheme: DamosScheme, intervals: Intervals) -> Iterator[str]:
                f"is taken as {_upper(given, most)}")
 
 
-def _scheme(scheme: DamosScheme, intervals: Intervals, number: int) -> dict[str, Any]:
+def _free_name(scheme: DamosScheme, number: int, given: set[str | None]) -> str:
+    """A name that no other scheme has: `pageout-0`, or `pageout-0-2` where one was called so."""
+    names = (f"{scheme.action}-{number}{tail}" for tail in chain([""], (f"-{n}" for n in count(2))))
+    return next(name for name in names if name not in given)
+
+
+def _scheme(scheme: DamosScheme, intervals: Intervals, name: str) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "name": scheme.name or f"{scheme.action}-{number}", "action": scheme.action,
+        "name": name, "action": scheme.action,
         "access_pattern": _pattern(scheme.access_pattern, intervals), "quotas": _quotas(scheme.quotas),
         "filters": [_filter(one, i) for i, one in _in_damons_order(scheme.filters)]}
     if scheme.action in {"migrate_hot", "migrate_cold"}:

@@ -82,10 +82,40 @@ def _document(content: object) -> Document:
         return _of_damo({"kdamonds": [{"contexts": [{"ops": "vaddr", "schemes": content}]}]}, len(_BARE))
     if isinstance(content, dict) and "kdamonds" in content:
         return _of_damo(content, 0)
+    if likeness := _likeness(content):
+        raise _Faults([likeness])
     try:
         return Document(SchemeFile.model_validate(content).schemes)
     except ValidationError as error:
         raise _Faults([fault_words(one, SchemeFile) for one in error.errors(include_url=False)]) from None
+
+
+def _likeness(content: object) -> str:
+    """What a file that is neither ours nor damo's was meant to be, and how that is written; empty: nothing known."""
+    if not isinstance(content, dict):
+        return ""
+    if "schemes" not in content and {"action", "access_pattern"} & content.keys():
+        whose, written = ("damo's", "[{...}]") if _is_of_damo(content) else ("pagepulse's", '{"schemes": [{...}]}')
+        return f"expected a list of schemes, got what looks like one scheme of {whose}; write {written} around it"
+    if "contexts" in content:
+        return ("expected damo's whole document, or a list of its schemes, got what looks like one of its kdamonds; "
+                'write {"kdamonds": [{...}]} around it')
+    if {"ops", "targets", "intervals", "nr_regions"} & content.keys():
+        return ("expected damo's whole document, or a list of its schemes, got what looks like one of its contexts; "
+                'write {"kdamonds": [{"contexts": [{...}]}]} around it')
+    schemes = content.get("schemes")
+    if isinstance(schemes, list) and any(_is_of_damo(scheme) for scheme in schemes):
+        return ("schemes: expected schemes in pagepulse's language, got what looks like damo's; damo's are accepted as "
+                'a list alone, [{...}], or in a whole document, {"kdamonds": [...]}')
+    return ""
+
+
+def _is_of_damo(scheme: object) -> bool:
+    """Whether this looks like a scheme of damo's: it has keys that no scheme of ours has."""
+    if not isinstance(scheme, dict):
+        return False
+    pattern = scheme.get("access_pattern")
+    return "apply_interval_us" in scheme or (isinstance(pattern, dict) and "sz_bytes" in pattern)
 
 
 def _of_damo(content: object, hidden: int) -> Document:

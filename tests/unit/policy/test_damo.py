@@ -272,6 +272,32 @@ def test_a_tuner_that_damo_writes_in_any_case_is_no_fault_without_goals():
     assert of(quotas={"goal_tuner": "consist"}).quotas.goals == ()
 
 
+def test_a_name_that_is_made_up_is_nobody_elses():
+    assert [one.name for one in document([damos(name="pageout-1"), damos()]).schemes] == ["pageout-1", "pageout-1-2"]
+
+
+def test_samples_longer_than_what_they_are_summed_over_are_refused():
+    value = content("full")
+    value["kdamonds"][0]["contexts"][0]["intervals"]["sample_us"] = "200 ms"
+    told, = faults(value)
+    assert told == "kdamonds[0].contexts[0].intervals.sample_us: expected at most aggr_us, 100 ms, got 200 ms"
+
+
+def test_a_part_of_a_document_is_told_from_a_file_of_unknown_keys():
+    kdamond, = content("full")["kdamonds"]
+    for part, name, written in ((kdamond, "one of its kdamonds", '{"kdamonds": [{...}]}'),
+                                (kdamond["contexts"][0], "one of its contexts",
+                                 '{"kdamonds": [{"contexts": [{...}]}]}')):
+        told, = faults(part)
+        assert told == (f"expected damo's whole document, or a list of its schemes, got what looks like {name}; "
+                        f"write {written} around it")
+    assert faults(damos()) == [
+        "expected a list of schemes, got what looks like one scheme of damo's; write [{...}] around it"]
+    told, = faults({"schemes": [damos()]})
+    assert told == ("schemes: expected schemes in pagepulse's language, got what looks like damo's; damo's are "
+                    'accepted as a list alone, [{...}], or in a whole document, {"kdamonds": [...]}')
+
+
 # --- values --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("value", "expected_ns"), [
