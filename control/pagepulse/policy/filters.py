@@ -170,7 +170,19 @@ def _of_regions(entry: Filter, snapshot: Snapshot, cgroups: tuple[str, ...]) -> 
         return np.ones(len(regions), np.bool_), np.zeros(len(regions), np.bool_)
     of_mapping = np.array([_of_all(entry, Where(name, cgroups)) for name in snapshot.mappings] or [False])
     mask: Mask = of_mapping[regions["mapping"]] if len(regions) else np.zeros(0, np.bool_)
-    return mask, mask
+    if entry.type not in {"anon", "file"} or not snapshot.shared:
+        return mask, mask
+    some, whole = _of_files(snapshot)
+    return (mask & ~whole, mask & ~some) if entry.type == "anon" else (mask | some, mask | whole)
+
+
+def _of_files(snapshot: Snapshot) -> tuple[Mask, Mask]:
+    """Regions of which some, and of which all is a file's memory, whatever its name: shared memory can have one."""
+    regions = snapshot.regions
+    starts, ends = (np.array([one[i] for one in snapshot.shared], np.uint64) for i in (0, 1))
+    nearest = np.minimum(np.searchsorted(ends, regions["start"], side="right"), ends.size - 1)
+    meets = (starts[nearest] < regions["end"]) & (ends[nearest] > regions["start"])
+    return meets, meets & (starts[nearest] <= regions["start"]) & (ends[nearest] >= regions["end"])
 
 
 def _of_pages(entry: Filter, pages: Pages, where: Where) -> Mask:
@@ -194,14 +206,19 @@ def _of_all(entry: Filter, where: Where) -> bool:
     """For the types that are the same for a whole mapping."""
     match entry.type:
         case "anon":
-            return where.mapping.startswith("[")
+            return _is_anonymous(where.mapping)
         case "file":
-            return not where.mapping.startswith("[")
+            return not _is_anonymous(where.mapping)
         case "mapping":
             return fnmatchcase(where.mapping, _literal_brackets(entry.glob or ""))
         case _:
             path = (entry.path or "/").rstrip("/")
             return any(its == path or its.startswith(f"{path}/") for its in where.cgroups)
+
+
+def _is_anonymous(mapping: str) -> bool:
+    """Whether no file is behind it. Named shared memory, too, has a name in brackets, and a file of shmem behind it."""
+    return mapping.startswith("[") and not mapping.startswith("[anon_shmem")
 
 
 def _literal_brackets(pattern: str) -> str:

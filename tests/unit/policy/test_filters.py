@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from builders import BASE, MIB, SECOND, region, snapshot
 from pagepulse.model.memory import CHUNK, PAGE
+from pagepulse.model.snapshot import SharedRange
 from pagepulse.policy.decide import PageState, candidates, cold_runs
 from pagepulse.policy.filters import Filter, Pages, Where, may_pass, passing, rejects_all
 from pagepulse.policy.parse import parse_schemes
@@ -108,6 +110,24 @@ def test_nothing_passes_filters_that_are_told_to_reject_all(given_filters, mappi
     pages = Pages(BASE, np.full(4, young), np.full(4, huge))
     some = passing(rules(*given_filters), pages, Where(NAMES[mapping], (CGROUP,))).any()
     assert not (some and rejects_all(rules(*given_filters), young=young))
+
+
+def test_shared_memory_that_its_program_named_is_of_a_file():
+    assert passed({"type": "anon", "allow": True}, name="[anon_shmem: cache]") == "...."
+    assert passed({"type": "file", "allow": True}, name="[anon_shmem: cache]") == "xxxx"
+
+
+@pytest.mark.parametrize(("given_filter", "expected"), [
+    ({"type": "anon", "allow": True}, [True, False, True]),
+    ({"type": "file", "allow": True}, [False, True, True]),
+    ({"type": "anon"}, [False, True, True]),
+    ({"type": "file"}, [True, False, True]),
+])
+def test_a_region_of_shared_memory_is_of_a_file_whatever_its_name(given_filter, expected):
+    own, shared, both = (region(BASE + i * CHUNK, size=CHUNK, mapping=1) for i in range(3))
+    ranges = (SharedRange(BASE + CHUNK, BASE + 2 * CHUNK + CHUNK // 2, "00:01:77", 0),)
+    snap = replace(snapshot(own, shared, both, mappings=NAMES), shared=ranges)
+    assert may_pass(rules(given_filter), snap, (CGROUP,)).tolist() == expected
 
 
 # --- regions -------------------------------------------------------------------------------------------------------
