@@ -9,11 +9,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pagepulse.policy.fields import ACT_ON_IDLE, ACTIONS
+from pagepulse.policy.filters import Filter, rejects_all
 
 Json = Any
 
 SIZES = st.one_of(st.integers(4096, 2**40), st.sampled_from(["4 KiB", "1.5GiB", "2M", "1,024 KB"]))
 TIMES = st.one_of(st.integers(1, 2**40).map(lambda ns: f"{ns} ns"), st.sampled_from(["5 s", "1.5h", "100 ms", "2d"]))
+INTERVALS = st.sampled_from(["1 ns", "100 ms", "5 s", "1.5h", "1d"])
 SHARES = st.integers(0, 100_000).map(lambda thousandths: f"{thousandths / 1000:.3f}%")
 SOME_SHARES = st.integers(1, 100).map(lambda percent: f"{percent}%")
 NUMBERS = st.one_of(st.integers(1, 10**6), st.floats(0.001, 1e6))
@@ -38,12 +40,14 @@ GOALS = st.one_of(
     st.fixed_dictionaries({"metric": st.sampled_from(["free_memory", "available_memory", "psi_some", "psi_full",
                                                       "refault_rate"]), "target": SOME_SHARES}),
     st.fixed_dictionaries({"metric": st.sampled_from(["file", "socket"]), "target": NUMBERS, "path": PATHS}))
-QUOTAS = some(size=SIZES, time=TIMES, reset_interval=TIMES, goals=st.lists(GOALS, max_size=3),
-              goal_tuner=st.sampled_from(["consist", "temporal"]),
-              weights=some(size=NUMBERS, rate=NUMBERS, age=NUMBERS))
+QUOTAS = some(size=SIZES, time=TIMES, reset_interval=TIMES, weights=some(size=NUMBERS, rate=NUMBERS, age=NUMBERS))
+TUNED_QUOTAS = st.builds(
+    lambda quotas, goals, tuner: quotas | {"goals": goals} | tuner, QUOTAS, st.lists(GOALS, min_size=1, max_size=3),
+    some(goal_tuner=st.sampled_from(["consist", "temporal"])))
 WATERMARKS = st.one_of(
     st.just({"metric": "none"}),
-    st.tuples(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100)).map(sorted).map(
+    st.tuples(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100)).map(sorted).filter(
+        lambda marks: marks[0] < marks[1]).map(
         lambda marks: {"metric": "psi_some", "interval": "1 s"} | dict(zip(
             ("low", "mid", "high"), (f"{mark}%" for mark in marks), strict=True))))
 FILTERS = st.tuples(
@@ -55,6 +59,8 @@ FILTERS = st.tuples(
         st.builds(lambda path: {"type": "cgroup", "path": path}, PATHS),
         st.builds(lambda size: {"type": "hugepage_size", "size": size}, bounds(SIZES))),
     some(matching=st.booleans(), allow=st.booleans())).map(lambda parts: parts[0] | parts[1])
+FILTER_LISTS = st.lists(FILTERS, max_size=3).filter(
+    lambda filters: not rejects_all([Filter.model_validate(one) for one in filters], young=False))
 ENABLED = st.booleans()
 GUARDS = some(
     refault=some(enabled=ENABLED, window=TIMES, stop_accuracy=st.just("80%")),
@@ -68,8 +74,11 @@ def schemes(draw: st.DrawFn) -> Json:
     action = draw(st.sampled_from(ACTIONS))
     scheme = draw(st.fixed_dictionaries(
         {"name": NAMES, "action": st.just(action), "access_pattern": PATTERNS},
-        optional={"comment": st.text(max_size=20), "apply_interval": TIMES, "quotas": QUOTAS, "watermarks": WATERMARKS,
-                  "filters": st.lists(FILTERS, max_size=3), "guards": GUARDS}))
+        optional={"comment": st.text(max_size=20), "apply_interval": INTERVALS, "watermarks": WATERMARKS,
+                  "quotas": QUOTAS if action == "stat" else st.one_of(QUOTAS, TUNED_QUOTAS),
+                  "filters": FILTER_LISTS, "guards": GUARDS}))
+    if action in {"hugepage", "collapse"} and "size" in scheme.get("quotas", {}):
+        scheme["quotas"]["size"] = draw(st.sampled_from(["2 MiB", "1.5GiB", "max"]))
     if action in ACT_ON_IDLE:
         scheme["access_pattern"]["age"] = {"min": draw(TIMES)}
     if action.startswith("migrate"):

@@ -13,18 +13,41 @@ SIZES = {"": 1, "B": 1, **{f"{letter}{tail}": 1024**power
 TIMES_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000,
             "m": 60_000_000_000, "h": 3_600_000_000_000, "d": 86_400_000_000_000}
 
-_NUMBER_AND_UNIT = re.compile(r"\s*(\d[\d,]*(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+DIGITS = r"(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?"
+"""Pattern of a number: commas stand between groups of three digits, as damo writes them, and are no decimal points."""
+
+_NUMBER_AND_UNIT = re.compile(rf"\s*({DIGITS})\s*([A-Za-z]*)\s*")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
+
+class Vanishing(ValueError):
+    """A quantity that would be rounded to nothing."""
 
 
 def _scaled(text: str, units: dict[str, int], expected: str) -> int:
     match = _NUMBER_AND_UNIT.fullmatch(text)
     if match is None or match[2] not in units:
-        raise ValueError(f"expected {expected}, got {text!r}")
+        raise ValueError(f"expected {expected}, got {text!r}{comma_hint(text)}")
     number = match[1].replace(",", "")
     if len(number) > 30:
         raise ValueError(f"expected {expected}, got a number of {len(number)} digits")
-    return round(float(number) * units[match[2]]) if "." in number else int(number) * units[match[2]]
+    return whole(float(number) * units[match[2]], text) if "." in number else int(number) * units[match[2]]
+
+
+def comma_hint(text: str) -> str:
+    """How to write a number with a comma that was not understood, to be added to a message; empty without one."""
+    return "; write a fraction as in '1.5', and thousands as in '1,024'" if re.search(r"\d,|,\d", text) else ""
+
+
+def whole(quantity: float, given: object) -> int:
+    """The quantity, rounded.
+
+    Raises:
+        Vanishing: Nothing would be left of it: a 0 that nobody wrote could mean no limit, or always.
+    """
+    if quantity and not round(quantity):
+        raise Vanishing(f"expected 0 or at least a whole byte or nanosecond, got {str(given)[:60]!r}")
+    return round(quantity)
 
 
 def parse_size(text: str) -> int:
@@ -53,7 +76,7 @@ def parse_share(text: str) -> float:
     """
     match = _SHARE.fullmatch(text)
     if match is None:
-        raise ValueError(f"expected a share such as '5%', got {text!r}")
+        raise ValueError(f"expected a share such as '5%', got {text!r}{comma_hint(text)}")
     return float(match[1]) / 100
 
 

@@ -55,7 +55,10 @@ class Check:
 
 def _outcome(name: str) -> Outcome:
     try:
-        return _configuration(Path(name)) if Path(name).is_dir() else load_document(name)
+        if not name:  # which a Path takes for the current directory
+            raise refusal("''", ["expected a file or a directory, got an empty name"])
+        # Its files are told with the directory's path, which says nothing where it is "."
+        return _configuration(Path(name).absolute()) if Path(name).is_dir() else load_document(name)
     except RefusedFile as error:
         return error
 

@@ -7,12 +7,12 @@ what is done to memory; where it would not, `damo_translate` notes it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from pagepulse.policy.damo_values import Counted, accesses, age, boolean, number, permil, size, time_in
-from pagepulse.policy.fields import ActionName, SchemeName, did_you_mean, found, node
+from pagepulse.policy.fields import ActionName, Misplaced, SchemeName, at_least, did_you_mean, exact_time, found, node
 from pagepulse.policy.objects import SchemeObject
 
 _METRICS = {
@@ -57,6 +57,7 @@ def _or_null(parse: Any) -> BeforeValidator:
 
 Us = Annotated[int, BeforeValidator(time_in("us"))]
 Ms = Annotated[int, BeforeValidator(time_in("ms"))]
+SomeTime = Annotated[int, BeforeValidator(at_least(1, "1 ns", time_in("us")))]
 Bytes = Annotated[int, BeforeValidator(size)]
 Number = Annotated[float, BeforeValidator(number)]
 Permil = Annotated[float, BeforeValidator(permil)]
@@ -185,10 +186,17 @@ class DamosScheme(SchemeObject):
 class Intervals(SchemeObject):
     """intervals, in nanoseconds."""
 
-    sample_us: Us
-    aggr_us: Us
+    sample_us: SomeTime
+    aggr_us: SomeTime
     ops_update_us: object = None
     intervals_goal: object = None
+
+    @model_validator(mode="after")
+    def _samples_within_aggregation(self) -> Self:
+        if self.sample_us > self.aggr_us:
+            raise Misplaced("sample_us", f"expected at most aggr_us, {exact_time(self.aggr_us)}, got "
+                                         f"{exact_time(self.sample_us)}")
+        return self
 
 
 class Primitives(SchemeObject):
@@ -205,13 +213,28 @@ class SampleControl(SchemeObject):
     sample_filters: Annotated[None, _none_of("accesses of all threads and kinds are seen here")] = None
 
 
+class DamonRegion(Span):
+    """targets[].regions[], in bytes."""
+
+    nr_accesses: object = None
+    age: object = None
+
+
+class DamonTarget(SchemeObject):
+    """targets[]."""
+
+    pid: object = None
+    obsolete: object = None
+    regions: Annotated[tuple[DamonRegion, ...], Field(strict=False)] = ()
+
+
 class Context(SchemeObject):
     """contexts[]."""
 
     ops: Annotated[str, _one_of({"vaddr": "vaddr", "fvaddr": "fvaddr"},
                                 {"paddr": "only the memory of programs is monitored here: use vaddr"}, "operations")]
     addr_unit: object = None
-    targets: object = None
+    targets: Annotated[tuple[DamonTarget, ...], Field(strict=False)] = ()
     intervals: Intervals = Intervals.model_validate({"sample_us": "5 ms", "aggr_us": "100 ms"})
     nr_regions: object = None
     ops_attrs: object = None

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pagepulse.policy.fields import found
-from pagepulse.units import SIZES, TIMES_NS
+from pagepulse.units import DIGITS, SIZES, TIMES_NS, comma_hint, whole
 
 UNLIMITED = 2**63 - 1
 """What DAMON's largest number becomes: nothing here is larger."""
 
 _SIZES = {**SIZES, **dict.fromkeys(("E", "EB", "EiB"), 1 << 60)}
-_NUMBER = r"(\d[\d,]*(?:\.\d+)?)"
+_NUMBER = f"({DIGITS})"
 _NUMBER_AND_UNIT = re.compile(rf"\s*{_NUMBER}\s*([A-Za-z_%]*)\s*")
 _TIMES = re.compile(rf"(?:\s*{_NUMBER}\s*(?:ns|us|ms|s|m|h|d)(?![a-z]))+\s*")
 _TIME = re.compile(rf"{_NUMBER}\s*([a-z]+)")
@@ -43,13 +43,14 @@ def _plain(value: object, units: Mapping[str, float], expected: str) -> float:
     elif isinstance(value, str) and len(value) <= _MOST_DIGITS and (match := _NUMBER_AND_UNIT.fullmatch(value)):
         number, unit = float(match[1].replace(",", "")), match[2]
     if not number >= 0 or unit not in units:
-        raise ValueError(f"expected {expected}, got {found(value)}")
+        hint = comma_hint(value) if isinstance(value, str) else ""
+        raise ValueError(f"expected {expected}, got {found(value)}{hint}")
     return min(number * units[unit], UNLIMITED)
 
 
 def size(value: object) -> int:
     """Bytes of `"4.000 KiB"`, `"max"` or 4096."""
-    return round(_plain(value, _SIZES, "a size as damo writes it, such as '4.000 KiB' or 'max'"))
+    return whole(_plain(value, _SIZES, "a size as damo writes it, such as '4.000 KiB' or 'max'"), value)
 
 
 def number(value: object) -> float:
@@ -71,9 +72,9 @@ def time_in(unit: str) -> Callable[[object], int]:
     def parse(value: object) -> int:
         if isinstance(value, str) and len(value) <= _MOST_DIGITS and _TIMES.fullmatch(value):
             parts = [float(count.replace(",", "")) * TIMES_NS[name] for count, name in _TIME.findall(value)]
-            return round(min(sum(parts), UNLIMITED))
-        return round(_plain(value, {"": TIMES_NS[unit]},
-                            f"a time as damo writes it, such as '1 m 30 s', 'max' or a number of {unit}"))
+            return whole(min(sum(parts), UNLIMITED), value)
+        return whole(_plain(value, {"": TIMES_NS[unit]},
+                            f"a time as damo writes it, such as '1 m 30 s', 'max' or a number of {unit}"), value)
     return parse
 
 

@@ -14,8 +14,10 @@ from pagepulse.policy.fields import (
     exact_time,
 )
 from pagepulse.policy.filters import Filter, default_allows
+from pagepulse.policy.guard_settings import Guard
+from pagepulse.policy.guards import TAKES_MEMORY
 from pagepulse.policy.limits import Goal, Quotas, Watermarks, Weights
-from pagepulse.policy.pattern import AgeRange, RateRange, SizeRange
+from pagepulse.policy.pattern import NEVER, AgeRange, RateRange, SizeRange
 from pagepulse.policy.scheme import Scheme
 
 _DOES: dict[Action, str] = {
@@ -33,8 +35,9 @@ _DOES: dict[Action, str] = {
 _METRICS = {"free_memory": "free memory", "available_memory": "available memory",
             "psi_some": "memory pressure (some)", "psi_full": "memory pressure (full)",
             "refault_rate": "the share of evicted memory that comes back"}
+_GUARDS_OF_ALL = {"psi"}
+"""Guards of every action; all the others are of actions that take memory."""
 _FOR_EVER_NS = 10 * 365 * 86_400 * 1_000_000_000
-_NOTHING = {Rate(share=0.0), Rate(hz=0.0), Rate(nr_accesses=0.0)}
 
 
 def sentence(scheme: Scheme) -> str:
@@ -64,9 +67,9 @@ def _size(size: SizeRange) -> str:
 
 
 def _rate(rate: RateRange) -> str:
-    if rate.max in _NOTHING:
+    if rate.max in NEVER:
         return "that are not touched"
-    bounds = [] if rate.min in _NOTHING else [_often("at least", rate.min)]
+    bounds = [] if rate.min in NEVER else [_often("at least", rate.min)]
     if rate.max is not None:
         bounds.append(_often("at most", rate.max))
     return f"that are touched {' and '.join(bounds)}" if bounds else ""
@@ -156,8 +159,27 @@ def _watermarks(marks: Watermarks) -> str:
 
 
 def _guards(scheme: Scheme) -> str:
-    off = [name for name, guard in scheme.guards if not guard.enabled]
-    return f"without the guard {' and '.join(off)}" if off and scheme.acts else ""
+    """Those that the action has, as far as they are not what they are in a file that says nothing of them."""
+    if not scheme.acts:
+        return ""
+    guards = [(name, guard) for name, guard in scheme.guards if name in _GUARDS_OF_ALL or scheme.action in TAKES_MEMORY]
+    off = [name for name, guard in guards if not guard.enabled]
+    changed = [f"{name} ({values})" for name, guard in guards if guard.enabled and (values := _changed(guard))]
+    clauses = [f"{word} the guard{'s' if len(told) > 1 else ''} {_listed(told)}"
+               for word, told in (("with", changed), ("without", off)) if told]
+    return ", ".join(clauses)
+
+
+def _changed(guard: Guard) -> str:
+    """`max_some 100%`: what is not the default, in the words of the file."""
+    given, usual = (one.model_dump(mode="json", by_alias=True) for one in (guard, type(guard)()))
+    return ", ".join(f"{key} {value}" for key, value in given.items() if value != usual[key])
+
+
+def _listed(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _each(interval_ns: int) -> str:

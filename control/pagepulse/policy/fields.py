@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from pagepulse.model.memory import PAGE
-from pagepulse.units import SIZES, TIMES_NS, parse_share, parse_size, parse_time_ns
+from pagepulse.units import DIGITS, SIZES, TIMES_NS, Vanishing, comma_hint, parse_share, parse_size, parse_time_ns
 
 Action = Literal["stat", "cold", "lru_deprio", "pageout", "willneed", "hugepage", "collapse", "nohugepage",
                  "migrate_hot", "migrate_cold"]
@@ -47,7 +47,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COUNTED = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([Hh][Zz]|samples)\s*")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]{1,15}")
 _MOST_NODES = 1024  # CONFIG_NODES_SHIFT is at most 10
-_NUMBER = r"\d[\d,]*(\.\d+)?"
 
 T = TypeVar("T")
 
@@ -124,10 +123,12 @@ def _text(value: object, expected: str) -> str:
 def _bounded(parse: Callable[[str], int], text: str, expected: str) -> int:
     try:
         number = parse(text)
+    except Vanishing:
+        raise
     except ValueError:
         number = -1
     if not 0 <= number <= _LARGEST:
-        raise ValueError(f"expected {expected}, got {found(text)}")
+        raise ValueError(f"expected {expected}, got {found(text)}{comma_hint(text)}")
     return number
 
 
@@ -162,7 +163,7 @@ def share(value: object) -> float:
     except ValueError:
         part = -1.0
     if not 0 <= part <= 1:
-        raise ValueError(f"expected {SHARE}, got {found(value)}")
+        raise ValueError(f"expected {SHARE}, got {found(value)}{comma_hint(str(value))}")
     return part
 
 
@@ -222,7 +223,7 @@ def rate(value: object) -> Rate:
     except ValueError:
         part = -1.0
     if not 0 <= part <= 1:
-        raise ValueError(f"expected {RATE}, at most 100%, got {found(text)}")
+        raise ValueError(f"expected {RATE}, at most 100%, got {found(text)}{comma_hint(text)}")
     return Rate(share=part)
 
 
@@ -244,6 +245,16 @@ def at_least(least: int, words: str, parse: Callable[[object], int]) -> Callable
         number = parse(value)
         if number < least:
             raise ValueError(f"expected at least {words}, got {found(value)}")
+        return number
+    return convert
+
+
+def at_most(most: int, words: str, parse: Callable[[object], int]) -> Callable[[object], int]:
+    """The parser, without what is more."""
+    def convert(value: object) -> int:
+        number = parse(value)
+        if number > most:
+            raise ValueError(f"expected at most {words}, got {found(value)}")
         return number
     return convert
 
@@ -303,7 +314,7 @@ def _digits(value: float) -> str:
 
 
 def _pattern(units: Iterable[str]) -> str:
-    return rf"^\s*{_NUMBER}\s*({'|'.join(units)})\s*$"
+    return rf"^\s*{DIGITS}\s*({'|'.join(units)})\s*$"
 
 
 _SIZE_SCHEMA: dict[str, object] = {"anyOf": [
@@ -334,6 +345,7 @@ def _written_or(nothing: str | None, words: Callable[[Any], str]) -> PlainSerial
 
 _some_pages = at_least(PAGE, "4 KiB, one page", size_bytes)
 _some_time = at_least(1, "1 ns", time_ns)
+_within_a_day = at_most(TIMES_NS["d"], "1 d", _some_time)
 
 Size = Annotated[int, BeforeValidator(size_bytes), WithJsonSchema(_SIZE_SCHEMA), _written(exact_size)]
 SizeOrMax = Annotated[int | None, BeforeValidator(or_max(size_bytes)), _or_max_schema(_SIZE_SCHEMA),
@@ -342,8 +354,10 @@ Time = Annotated[int, BeforeValidator(time_ns), WithJsonSchema(_TIME_SCHEMA), _w
 TimeOrMax = Annotated[int | None, BeforeValidator(or_max(time_ns)), _or_max_schema(_TIME_SCHEMA),
                       _written_or("max", exact_time)]
 Interval = Annotated[int, BeforeValidator(_some_time), WithJsonSchema(_TIME_SCHEMA), _written(exact_time)]
-IntervalOrUnset = Annotated[int | None, BeforeValidator(_some_time), WithJsonSchema(_TIME_SCHEMA),
-                            _written_or(None, exact_time)]
+DailyInterval = Annotated[int, BeforeValidator(_within_a_day), WithJsonSchema(_TIME_SCHEMA), _written(exact_time)]
+"""What is done at least once a day: who looks more seldom has mistaken the unit."""
+DailyIntervalOrUnset = Annotated[int | None, BeforeValidator(_within_a_day), WithJsonSchema(_TIME_SCHEMA),
+                                 _written_or(None, exact_time)]
 RateBound = Annotated[Rate, BeforeValidator(rate), WithJsonSchema(_RATE_SCHEMA), _written(exact_rate)]
 RateBoundOrMax = Annotated[Rate | None, BeforeValidator(or_max(rate)), _or_max_schema(_RATE_SCHEMA),
                            _written_or("max", exact_rate)]

@@ -17,13 +17,16 @@ from pydantic import Field, model_validator
 
 from pagepulse.model.memory import CHUNK, PAGE
 from pagepulse.model.snapshot import Snapshot
-from pagepulse.policy.fields import AddressOrUnset, GlobOrUnset, Misplaced, PathOrUnset
+from pagepulse.policy.fields import AddressOrUnset, GlobOrUnset, Misplaced, PathOrUnset, found
 from pagepulse.policy.objects import SchemeObject, unset
 from pagepulse.policy.pattern import SizeRange
 
 FilterType = Literal["anon", "file", "address", "mapping", "hugepage_size", "young", "cgroup"]
 Mask = npt.NDArray[np.bool_]
 
+_CGROUP_MOUNT = ["", "sys", "fs", "cgroup"]
+_HIERARCHIES = {"memory", "unified"}
+"""Of version 1 and of both at once: directories below the mount, and no part of a group's path."""
 _ARGUMENTS: dict[FilterType, tuple[str, ...]] = {
     "anon": (), "file": (), "young": (), "address": ("start", "end"), "mapping": ("glob",),
     "hugepage_size": ("size",), "cgroup": ("path",)}
@@ -53,6 +56,15 @@ class Filter(SchemeObject):
             raise ValueError(f"expected start below end, got {self.start:#x} and {self.end:#x}")
         return self
 
+    @model_validator(mode="after")
+    def _names_a_cgroup_as_the_kernel_does(self) -> Self:
+        parts = (self.path or "").split("/")
+        if parts[:4] == _CGROUP_MOUNT:
+            rest = parts[5:] if parts[4:5] and parts[4] in _HIERARCHIES else parts[4:]
+            raise Misplaced("path", "expected a path without the mount, as the kernel names the group, got "
+                                    f"{found(self.path)}; write {found('/' + '/'.join(rest))}")
+        return self
+
 
 class Where(NamedTuple):
     """What is the same for all pages of a candidate."""
@@ -78,6 +90,29 @@ class Pages(NamedTuple):
 def default_allows(filters: Sequence[Filter]) -> bool:
     """Whether memory that no filter matches is allowed."""
     return not filters or not filters[-1].allow
+
+
+def rejects_all(filters: Sequence[Filter], *, young: bool) -> bool:
+    """Whether it is certain that nothing passes, whatever the memory is.
+
+    Args:
+        filters: In their order.
+        young: Whether pages whose accessed bit is set count, too.
+    """
+    return not any(_some_pass(filters, anon=anon, young=is_young)
+                   for anon in (False, True) for is_young in {False, young})
+
+
+def _some_pass(filters: Sequence[Filter], *, anon: bool, young: bool) -> bool:
+    """Whether something of a kind may pass; what else is asked of it may turn out either way."""
+    known = {"anon": anon, "file": not anon, "young": young}
+    for entry in filters:
+        if entry.type not in known:
+            if entry.allow:
+                return True
+        elif known[entry.type] == entry.matching:
+            return entry.allow
+    return default_allows(filters)
 
 
 def may_pass(filters: Sequence[Filter], snapshot: Snapshot, cgroups: tuple[str, ...]) -> Mask:
@@ -135,7 +170,19 @@ def _of_regions(entry: Filter, snapshot: Snapshot, cgroups: tuple[str, ...]) -> 
         return np.ones(len(regions), np.bool_), np.zeros(len(regions), np.bool_)
     of_mapping = np.array([_of_all(entry, Where(name, cgroups)) for name in snapshot.mappings] or [False])
     mask: Mask = of_mapping[regions["mapping"]] if len(regions) else np.zeros(0, np.bool_)
-    return mask, mask
+    if entry.type not in {"anon", "file"} or not snapshot.shared:
+        return mask, mask
+    some, whole = _of_files(snapshot)
+    return (mask & ~whole, mask & ~some) if entry.type == "anon" else (mask | some, mask | whole)
+
+
+def _of_files(snapshot: Snapshot) -> tuple[Mask, Mask]:
+    """Regions of which some, and of which all is a file's memory, whatever its name: shared memory can have one."""
+    regions = snapshot.regions
+    starts, ends = (np.array([one[i] for one in snapshot.shared], np.uint64) for i in (0, 1))
+    nearest = np.minimum(np.searchsorted(ends, regions["start"], side="right"), ends.size - 1)
+    meets = (starts[nearest] < regions["end"]) & (ends[nearest] > regions["start"])
+    return meets, meets & (starts[nearest] <= regions["start"]) & (ends[nearest] >= regions["end"])
 
 
 def _of_pages(entry: Filter, pages: Pages, where: Where) -> Mask:
@@ -159,14 +206,19 @@ def _of_all(entry: Filter, where: Where) -> bool:
     """For the types that are the same for a whole mapping."""
     match entry.type:
         case "anon":
-            return where.mapping.startswith("[")
+            return _is_anonymous(where.mapping)
         case "file":
-            return not where.mapping.startswith("[")
+            return not _is_anonymous(where.mapping)
         case "mapping":
             return fnmatchcase(where.mapping, _literal_brackets(entry.glob or ""))
         case _:
             path = (entry.path or "/").rstrip("/")
             return any(its == path or its.startswith(f"{path}/") for its in where.cgroups)
+
+
+def _is_anonymous(mapping: str) -> bool:
+    """Whether no file is behind it. Named shared memory, too, has a name in brackets, and a file of shmem behind it."""
+    return mapping.startswith("[") and not mapping.startswith("[anon_shmem")
 
 
 def _literal_brackets(pattern: str) -> str:

@@ -7,7 +7,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pagepulse.policy.fields import Interval, Misplaced, Share, Size, SizeLimit, exact_share
+from pagepulse.model.memory import PAGE
+from pagepulse.policy.fields import Interval, Misplaced, Share, Size, SizeLimit, exact_share, exact_size
 from pagepulse.policy.objects import SchemeObject
 
 _SECOND_NS = 1_000_000_000
@@ -46,6 +47,13 @@ class TrialGuard(Guard):
     least_bytes: Size = Field(default=32 * _MIB, alias="least", description=(
         "So much may be on trial in any case. Default: 32 MiB."))
 
+    @model_validator(mode="after")
+    def _lets_something_go(self) -> Self:
+        if self.enabled and not self.first and self.least_bytes < PAGE:
+            raise Misplaced("first", f"expected above 0% where least is {exact_size(self.least_bytes)}: not a page "
+                                     "would ever go")
+        return self
+
 
 class PsiGuard(Guard):
     """Watches the time for which programs wait for memory."""
@@ -74,6 +82,13 @@ class StepShareGuard(Guard):
     max: Share = Field(default=0.25, description="Of the resident memory, in each second. Default: 25%.")
     least_bytes: Size = Field(default=64 * _MIB, alias="least", description=(
         "So much may go in any case; small targets would take for ever. Default: 64 MiB."))
+
+    @model_validator(mode="after")
+    def _lets_something_go(self) -> Self:
+        if self.enabled and not self.max and self.least_bytes < PAGE:
+            raise Misplaced("max", f"expected above 0% where least is {exact_size(self.least_bytes)}: not a page "
+                                   "would ever go")
+        return self
 
 
 class WaitsGuard(Guard):

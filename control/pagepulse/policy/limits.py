@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pagepulse.policy.fields import (
+    DailyInterval,
     GoalTarget,
     Interval,
     Misplaced,
@@ -19,6 +20,8 @@ from pagepulse.policy.fields import (
     exact_share,
 )
 from pagepulse.policy.objects import SchemeObject, unset
+
+_LONGEST_SOCKET = 107  # bytes of sun_path, without the zero that ends it
 
 SystemMetric = Literal["free_memory", "available_memory", "psi_some", "psi_full"]
 GoalMetric = Literal["free_memory", "available_memory", "psi_some", "psi_full", "refault_rate", "file", "socket"]
@@ -62,6 +65,14 @@ class Goal(SchemeObject):
             raise Misplaced("target", f"expected a share such as '5%', above 0%, for {self.metric}")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_connected_to(self) -> Self:
+        size = len((self.path or "").encode(errors="surrogateescape"))
+        if self.metric == "socket" and size > _LONGEST_SOCKET:
+            raise Misplaced("path", f"expected at most {_LONGEST_SOCKET} bytes, as a socket's path has in Linux, "
+                                    f"got {size}")
+        return self
+
 
 class Quotas(SchemeObject):
     """At most this much in each reset interval; what has the highest priority first."""
@@ -77,16 +88,29 @@ class Quotas(SchemeObject):
     goal_tuner: Literal["consist", "temporal"] = Field(default="consist", description=(
         "consist: grow and shrink step by step; temporal: all of the quota until the goal is met, then nothing."))
 
+    @model_validator(mode="after")
+    def _has_what_is_tuned_for(self) -> Self:
+        if "goal_tuner" in self.model_fields_set and not self.goals:
+            raise Misplaced("goal_tuner", "expected no tuner where there are no goals; write goals, or leave it out")
+        return self
+
 
 class Watermarks(SchemeObject):
     """When a scheme is on: from below mid down to low; off above high and below low. As in DAMON."""
 
     metric: SystemMetric | Literal["none"] = Field(default="none", description="none: always on. Default: none.")
-    interval_ns: Interval = Field(default=5_000_000_000, alias="interval", description=(
-        "How often the metric is looked at. Default: 5 s."))
+    interval_ns: DailyInterval = Field(default=5_000_000_000, alias="interval", description=(
+        "How often the metric is looked at, at least once a day. Default: 5 s."))
     high: Share = Field(default=1.0, description="Above it the scheme is off.")
     mid: Share = Field(default=1.0, description="Below it a scheme that is off is turned on.")
     low: Share = Field(default=0.0, description="Below it the scheme is off: too late for gentle means.")
+
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if self.model_fields_set and "metric" not in self.model_fields_set:
+            raise Misplaced("metric", "expected what is to be within the marks, such as free_memory; the key is "
+                                      "missing, so they would mean nothing")
+        return self
 
     @model_validator(mode="after")
     def _given(self) -> Self:
@@ -100,4 +124,11 @@ class Watermarks(SchemeObject):
         if not self.high >= self.mid >= self.low:
             raise ValueError("expected high not below mid, and mid not below low, got "
                              f"{', '.join(exact_share(value) for value in (self.high, self.mid, self.low))}")
+        return self
+
+    @model_validator(mode="after")
+    def _some_time_on(self) -> Self:
+        if self.metric != "none" and self.mid == self.low:
+            raise Misplaced("mid", f"expected more than low, {exact_share(self.low)}, got the same: what comes on "
+                                   "below mid and goes off below low would never be on")
         return self

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from pagepulse.errors import RefusedFile
 from pagepulse.policy.damo import DamoDocument
-from pagepulse.policy.damo_translate import translated
+from pagepulse.policy.damo_translate import Translation, place_in_damo, translated
 from pagepulse.policy.fields import GivenTwice, Misplaced, did_you_mean, found
 from pagepulse.policy.scheme import Scheme, SchemeFile
 
@@ -82,10 +82,40 @@ def _document(content: object) -> Document:
         return _of_damo({"kdamonds": [{"contexts": [{"ops": "vaddr", "schemes": content}]}]}, len(_BARE))
     if isinstance(content, dict) and "kdamonds" in content:
         return _of_damo(content, 0)
+    if likeness := _likeness(content):
+        raise _Faults([likeness])
     try:
         return Document(SchemeFile.model_validate(content).schemes)
     except ValidationError as error:
         raise _Faults([fault_words(one, SchemeFile) for one in error.errors(include_url=False)]) from None
+
+
+def _likeness(content: object) -> str:
+    """What a file that is neither ours nor damo's was meant to be, and how that is written; empty: nothing known."""
+    if not isinstance(content, dict):
+        return ""
+    if "schemes" not in content and {"action", "access_pattern"} & content.keys():
+        whose, written = ("damo's", "[{...}]") if _is_of_damo(content) else ("pagepulse's", '{"schemes": [{...}]}')
+        return f"expected a list of schemes, got what looks like one scheme of {whose}; write {written} around it"
+    if "contexts" in content:
+        return ("expected damo's whole document, or a list of its schemes, got what looks like one of its kdamonds; "
+                'write {"kdamonds": [{...}]} around it')
+    if {"ops", "targets", "intervals", "nr_regions"} & content.keys():
+        return ("expected damo's whole document, or a list of its schemes, got what looks like one of its contexts; "
+                'write {"kdamonds": [{"contexts": [{...}]}]} around it')
+    schemes = content.get("schemes")
+    if isinstance(schemes, list) and any(_is_of_damo(scheme) for scheme in schemes):
+        return ("schemes: expected schemes in pagepulse's language, got what looks like damo's; damo's are accepted as "
+                'a list alone, [{...}], or in a whole document, {"kdamonds": [...]}')
+    return ""
+
+
+def _is_of_damo(scheme: object) -> bool:
+    """Whether this looks like a scheme of damo's: it has keys that no scheme of ours has."""
+    if not isinstance(scheme, dict):
+        return False
+    pattern = scheme.get("access_pattern")
+    return "apply_interval_us" in scheme or (isinstance(pattern, dict) and "sz_bytes" in pattern)
 
 
 def _of_damo(content: object, hidden: int) -> Document:
@@ -95,21 +125,24 @@ def _of_damo(content: object, hidden: int) -> Document:
         translation = translated(DamoDocument.model_validate(content))
         schemes = SchemeFile.model_validate({"schemes": translation.schemes}).schemes
     except Misplaced as fault:
-        raise _Faults([f"{fault.path}: {fault}".removeprefix(prefix)]) from None
+        raise _Faults([f"{fault.path}: {fault}".replace(prefix, "")]) from None
     except ValidationError as error:
         faults = error.errors(include_url=False)
         if error.title == SchemeFile.__name__:
-            faults = [_replaced(one, translation.places) for one in faults]
+            faults = [_replaced(one, translation) for one in faults]
         raise _Faults([fault_words(one, DamoDocument).removeprefix(prefix) for one in faults]) from None
     return Document(schemes, tuple(note.removeprefix(prefix) for note in translation.notes))
 
 
-def _replaced(details: ErrorDetails, places: Sequence[Location]) -> ErrorDetails:
-    """A fault of the translation, at the place of its scheme in the file."""
-    _, *rest = details["loc"] or ("schemes",)
-    if rest and isinstance(rest[0], int):
-        return {**details, "loc": (*places[rest[0]], *rest[1:])}
-    return {**details, "loc": ()}
+def _replaced(details: ErrorDetails, translation: Translation) -> ErrorDetails:
+    """A fault of the translation, at its place in damo's document."""
+    location, error = list(details["loc"]), details.get("ctx", {}).get("error")
+    if len(location) < 2:
+        return {**details, "loc": ()}
+    if isinstance(error, Misplaced):
+        location += error.path.split(".")
+        details = {**details, "ctx": {"error": ValueError(str(error))}}
+    return {**details, "loc": place_in_damo(translation, location)}
 
 
 def refusal(name: str, faults: Sequence[str], *, hint: str = "") -> RefusedFile:

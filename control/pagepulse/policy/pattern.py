@@ -7,7 +7,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from pagepulse.model.memory import PAGE
 from pagepulse.policy.fields import (
+    Misplaced,
     Rate,
     RateBound,
     RateBoundOrMax,
@@ -20,6 +22,9 @@ from pagepulse.policy.fields import (
     exact_time,
 )
 from pagepulse.policy.objects import SchemeObject, refuse_empty, unset
+
+NEVER = {Rate(share=0.0), Rate(hz=0.0), Rate(nr_accesses=0.0)}
+"""Rates of what is not touched."""
 
 
 class SizeRange(SchemeObject):
@@ -62,6 +67,9 @@ class RateRange(SchemeObject):
             if lower is not None and upper is not None and lower > upper:
                 raise ValueError("expected min not above max, got "
                                  f"min {exact_rate(self.min)} and max {exact_rate(self.max)}")
+        if self.max in NEVER and self.min not in NEVER:  # nothing is nothing, in whatever it is counted
+            raise ValueError("expected some rate within min and max, got "
+                             f"min {exact_rate(self.min)} and max {exact_rate(self.max)}: what is never touched")
         return self
 
 
@@ -71,3 +79,10 @@ class AccessPattern(SchemeObject):
     size: SizeRange = SizeRange()
     rate: RateRange = RateRange()
     age: AgeRange = AgeRange()
+
+    @model_validator(mode="after")
+    def _some_region_is_so_small(self) -> Self:
+        if self.size.max_bytes is not None and self.size.max_bytes < PAGE:
+            raise Misplaced("size.max", f"expected at least 4 KiB, one page, got {exact_size(self.size.max_bytes)}; no "
+                                        "region is smaller")
+        return self

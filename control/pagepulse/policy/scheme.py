@@ -11,15 +11,17 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from pagepulse.model.memory import CHUNK
 from pagepulse.policy.fields import (
     ACT_ON_IDLE,
     ActionName,
-    IntervalOrUnset,
+    DailyIntervalOrUnset,
     Misplaced,
     NodeOrUnset,
     SchemeName,
+    exact_size,
 )
-from pagepulse.policy.filters import Filter
+from pagepulse.policy.filters import Filter, rejects_all
 from pagepulse.policy.guard_settings import Guards
 from pagepulse.policy.limits import Quotas, Watermarks
 from pagepulse.policy.objects import SchemeObject, unset
@@ -29,6 +31,9 @@ DEFAULT_QUOTA_BYTES = 128 * 1024 * 1024
 """What an action may treat in each reset interval unless its quotas say otherwise; DAMON_RECLAIM's default."""
 COLLAPSE_QUOTA_BYTES = 32 * 1024 * 1024
 """The same for hugepage and collapse: at some 2.5 ms for each 2 MiB, 4 % of one CPU."""
+_WHOLE_CHUNKS = frozenset({"hugepage", "collapse"})
+_LEAVES_YOUNG = ACT_ON_IDLE - {"nohugepage"} | {"willneed"}
+"""Actions for pages that are idle, or not there. nohugepage is not one: what it splits may be in use."""
 
 
 class Scheme(SchemeObject):
@@ -40,8 +45,8 @@ class Scheme(SchemeObject):
     target_node: NodeOrUnset = Field(default_factory=unset, description=(
         "NUMA node to which migrate_hot and migrate_cold move memory."))
     access_pattern: AccessPattern
-    apply_interval_ns: IntervalOrUnset = Field(default_factory=unset, alias="apply_interval", description=(
-        "How often to act. Default: at each aggregation interval."))
+    apply_interval_ns: DailyIntervalOrUnset = Field(default_factory=unset, alias="apply_interval", description=(
+        "How often to act, at least once a day. Default: at each aggregation interval."))
     quotas: Quotas = Quotas()
     watermarks: Watermarks = Watermarks()
     filters: Annotated[tuple[Filter, ...], Field(strict=False)] = Field(default=(), description=(
@@ -57,7 +62,7 @@ class Scheme(SchemeObject):
     def limit_bytes(self) -> int | None:
         """Bytes that may be treated in each reset interval; None: no limit."""
         if self.acts and "size_bytes" not in self.quotas.model_fields_set:
-            return COLLAPSE_QUOTA_BYTES if self.action in {"hugepage", "collapse"} else DEFAULT_QUOTA_BYTES
+            return COLLAPSE_QUOTA_BYTES if self.action in _WHOLE_CHUNKS else DEFAULT_QUOTA_BYTES
         return self.quotas.size_bytes
 
     @model_validator(mode="after")
@@ -76,6 +81,31 @@ class Scheme(SchemeObject):
                                                "the key is missing")
         elif self.target_node is not None:
             raise Misplaced("target_node", f"expected no node for {self.action}; migrate_hot and migrate_cold have one")
+        return self
+
+
+    @model_validator(mode="after")
+    def _goals_have_something_to_tune(self) -> Self:
+        if not self.acts and self.quotas.goals:
+            raise Misplaced("quotas.goals", f"expected no goals for {self.action}, which changes nothing that they "
+                                            "could measure")
+        return self
+
+    @model_validator(mode="after")
+    def _quota_has_room_for_a_huge_page(self) -> Self:
+        size_bytes = self.quotas.size_bytes
+        if self.action in _WHOLE_CHUNKS and size_bytes is not None and size_bytes < CHUNK:
+            raise Misplaced("quotas.size", f"expected at least 2 MiB, one huge page, as {self.action} makes whole "
+                                           f"ones, got {exact_size(size_bytes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _filters_leave_something(self) -> Self:
+        if rejects_all(self.filters, young=True):
+            raise Misplaced("filters", "expected that some memory may pass, got filters that reject all of it")
+        if self.action in _LEAVES_YOUNG and rejects_all(self.filters, young=False):
+            raise Misplaced("filters", f"expected that what is not young may pass, as {self.action} leaves young pages "
+                                       "alone, got filters that reject all else")
         return self
 
 

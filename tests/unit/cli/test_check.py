@@ -96,3 +96,16 @@ def test_schemes_of_one_name_do_not_become_one_file(tmp_path, good, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "expected a name of its own" in err
+
+
+def test_an_empty_name_is_no_directory(capsys):
+    assert main(["check", ""]) == 2
+    assert capsys.readouterr().err == (
+        "pagepulse: '' is refused\n  why:  expected a file or a directory, got an empty name\n")
+
+
+def test_a_fault_in_the_current_directory_is_told_with_its_path(tmp_path, monkeypatch, capsys):
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "."]) == 2
+    assert capsys.readouterr().err.startswith(f"pagepulse: {tmp_path}/pagepulse.toml is refused\n")

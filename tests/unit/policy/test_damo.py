@@ -171,6 +171,133 @@ def test_probes_pauses_and_other_primitives_are_refused_by_name():
         "probes", "sample_control.primitives_enabled.page_fault", "pause"]
 
 
+def fixed(*targets: Any) -> dict[str, Any]:
+    """A document for fixed ranges of virtual memory, which are the regions of these targets."""
+    value: dict[str, Any] = content("full")
+    value["kdamonds"][0]["contexts"][0] |= {"ops": "fvaddr", "targets": list(targets)}
+    return value
+
+
+def target(*regions: tuple[int, int], pid: int = 1234) -> dict[str, Any]:
+    return {"pid": pid, "obsolete": False, "regions": [{"start": f"{a:,}", "end": f"{b:,}"} for a, b in regions]}
+
+
+@pytest.mark.parametrize(("regions", "expected"), [
+    ([(4096, 8192)], [(False, 4096, 8192)]),
+    ([(16384, 20480), (4096, 8192)], [(False, 4096, 20480), (True, 8192, 16384)]),
+    ([(4096, 8192), (8192, 12288), (4096, 5000)], [(False, 4096, 12288)]),
+])
+def test_all_but_the_fixed_regions_of_a_target_is_rejected_before_all_else(regions, expected):
+    only, = document(fixed(target(*regions))).schemes
+    *rejecting, last = only.filters
+    assert [(one.matching, one.start, one.end) for one in rejecting] == expected
+    assert not any(one.allow for one in rejecting)
+    assert (last.type, last.allow) == ("anon", True)
+
+
+@pytest.mark.parametrize(("targets", "path", "text"), [
+    ([], "targets", "expected regions, as fvaddr is for nothing else"),
+    ([target()], "targets", "expected regions, as fvaddr is for nothing else"),
+    ([target((1, 2)), target((1, 3), pid=5)], "targets", "expected the same regions for all targets"),
+    ([target((1, 2), (9, 8))], "targets[0].regions[1]", "expected start below end, got 0x9 and 0x8"),
+])
+def test_fixed_regions_that_no_filter_can_say_are_refused(targets, path, text):
+    fault, = faults(fixed(*targets))
+    assert fault.startswith(f"kdamonds[0].contexts[0].{path}: {text}")
+
+
+def test_contexts_of_different_targets_are_refused():
+    value = content("ethp")
+    value["kdamonds"] += content("tiering")["kdamonds"]
+    value["kdamonds"][1]["contexts"][0]["targets"][0]["pid"] = 99
+    fault, = faults(value)
+    assert fault.startswith("kdamonds[1].contexts[0].targets: expected the targets of kdamonds[0].contexts[0]")
+
+
+def test_two_schemes_of_one_name_are_refused_with_damos_paths():
+    assert faults([damos(name="a"), damos(name="a")]) == [
+        "[1].name: expected a name of its own, got 'a', the name of [0]"]
+
+
+@pytest.mark.parametrize("key", ["sample_us", "aggr_us"])
+def test_an_interval_of_nothing_is_refused(key):
+    value = content("full")
+    value["kdamonds"][0]["contexts"][0]["intervals"][key] = 0
+    assert faults(value) == [f"kdamonds[0].contexts[0].intervals.{key}: expected at least 1 ns, got 0"]
+
+
+@pytest.mark.parametrize("change", [{"dests": [{"id": 1, "weight": 1}]}, {"target_nid": 1}])
+def test_a_node_to_which_nothing_is_moved_is_noted(change):
+    key, = change
+    assert f"[0].{key}: not used; pageout moves nothing to a node" in document([damos(**change)]).notes
+
+
+def test_a_fault_names_the_filter_as_damo_numbers_it():
+    filters = [{"filter_type": "anon", "matching": True},
+               {"filter_type": "addr", "matching": True, "address_range": {"start": 1, "end": 2}},
+               {"filter_type": "addr", "matching": True, "address_range": {"start": 8, "end": 4}},
+               {"filter_type": "hugepage_size", "matching": True, "hugepage_size": [8192, 4096]}]
+    assert [fault.split(": ")[0] for fault in faults([damos(filters=filters)])] == [
+        "[0].filters[2]", "[0].filters[3].hugepage_size"]
+    value = fixed(target((1, 2), (3, 4)))
+    value["kdamonds"][0]["contexts"][0]["schemes"][0]["filters"] = filters
+    assert [fault.split(": ")[0] for fault in faults(value)] == [
+        f"{SCHEME}.filters[2]", f"{SCHEME}.filters[3].hugepage_size"]
+
+
+def test_a_fault_of_the_translation_names_damos_own_keys():
+    full = damos()
+    pattern = {"sz_bytes": {"min": 9000, "max": 4096}, "nr_accesses": {"min": "90 %", "max": "5 %"},
+               "age": {"min": 0, "max": "max"}}
+    goals = [full["quotas"]["goals"][0] | {"target_value": 0}]
+    assert [fault.split(": ")[0] for fault in faults(
+        [full | {"access_pattern": pattern, "quotas": full["quotas"] | {"goals": goals}}])] == [
+        "[0].access_pattern.sz_bytes", "[0].access_pattern.nr_accesses", "[0].quotas.goals[0].target_value"]
+
+
+@pytest.mark.parametrize(("changes", "fault"), [
+    ({"action": "hugepage", "quotas": {"sz_bytes": "1 MiB"}}, "quotas.sz_bytes: expected at least 2 MiB"),
+    ({"filters": [{"filter_type": "memcg", "matching": True, "memcg_path": "/sys/fs/cgroup/a"}]},
+     "filters[0].memcg_path: expected a path without the mount"),
+    ({"filters": [{"filter_type": "young", "matching": True, "allow": True}]}, "filters: expected that what is not"),
+    ({"watermarks": {"metric": "free_mem_rate", "interval_us": 1, "high_permil": 0, "mid_permil": 0, "low_permil": 0}},
+     "watermarks.mid_permil: expected more than low"),
+])
+def test_what_nothing_can_ever_come_of_is_refused_with_damos_keys(changes, fault):
+    told, = faults([damos(**changes)])
+    assert told.startswith(f"[0].{fault}")
+
+
+def test_a_tuner_that_damo_writes_in_any_case_is_no_fault_without_goals():
+    assert of(quotas={"goal_tuner": "consist"}).quotas.goals == ()
+
+
+def test_a_name_that_is_made_up_is_nobody_elses():
+    assert [one.name for one in document([damos(name="pageout-1"), damos()]).schemes] == ["pageout-1", "pageout-1-2"]
+
+
+def test_samples_longer_than_what_they_are_summed_over_are_refused():
+    value = content("full")
+    value["kdamonds"][0]["contexts"][0]["intervals"]["sample_us"] = "200 ms"
+    told, = faults(value)
+    assert told == "kdamonds[0].contexts[0].intervals.sample_us: expected at most aggr_us, 100 ms, got 200 ms"
+
+
+def test_a_part_of_a_document_is_told_from_a_file_of_unknown_keys():
+    kdamond, = content("full")["kdamonds"]
+    for part, name, written in ((kdamond, "one of its kdamonds", '{"kdamonds": [{...}]}'),
+                                (kdamond["contexts"][0], "one of its contexts",
+                                 '{"kdamonds": [{"contexts": [{...}]}]}')):
+        told, = faults(part)
+        assert told == (f"expected damo's whole document, or a list of its schemes, got what looks like {name}; "
+                        f"write {written} around it")
+    assert faults(damos()) == [
+        "expected a list of schemes, got what looks like one scheme of damo's; write [{...}] around it"]
+    told, = faults({"schemes": [damos()]})
+    assert told == ("schemes: expected schemes in pagepulse's language, got what looks like damo's; damo's are "
+                    'accepted as a list alone, [{...}], or in a whole document, {"kdamonds": [...]}')
+
+
 # --- values --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("value", "expected_ns"), [

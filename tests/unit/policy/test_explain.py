@@ -57,8 +57,19 @@ AGE = {"min": "5 s"}
       "guards": {"refault": {"enabled": False}, "step_share": {"enabled": False}}},
      ("x: pages out memory that was not touched for at least 5 s; at most 128 MiB each second; all of that until "
       "memory pressure (full) is 1% or the number in the file '/run/p99' is 250, then nothing; only while "
-      "available memory is within 5% and 50%, beginning below 40%, asked each 5 s; without the guard "
+      "available memory is within 5% and 50%, beginning below 40%, asked each 5 s; without the guards "
       "refault and step_share.")),
+    ({"action": "pageout", "access_pattern": {"age": AGE}, "guards": {
+        "psi": {"max_some": "100%", "max_full": "5%"}, "waits": {"enabled": False}, "swap": {"max_out": "max"},
+        "step_share": {"max": "1%", "least": "4 KiB"}}},
+     ("x: pages out memory that was not touched for at least 5 s; at most 128 MiB each second; with the guards psi "
+      "(max_some 100%), swap (max_out max) and step_share (max 1%, least 4 KiB), without the guard waits.")),
+    ({"action": "cold", "access_pattern": {"age": AGE}, "guards": {
+        "refault": {"enabled": False}, "swap": {"min_free": "50%"}, "psi": {"max_full": "1%"}}},
+     ("x: lets the kernel reclaim first the memory that was not touched for at least 5 s; at most 128 MiB each second; "
+      "with the guard psi (max_full 1%).")),
+    ({"action": "stat", "access_pattern": {}, "guards": {"psi": {"max_some": "1%"}}},
+     "x: counts memory; changes nothing."),
     ({"action": "willneed", "access_pattern": {}, "quotas": {"goals": [{"metric": "refault_rate", "target": "1%"}]}},
      ("x: reads in memory; at most 128 MiB each second; tuned until the share of evicted memory that comes back is "
       "1%.")),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,24 @@ from hypothesis import strategies as st
 
 from builders import BASE, MIB, SECOND, region, snapshot
 from pagepulse.model.memory import CHUNK, PAGE
+from pagepulse.model.snapshot import SharedRange
 from pagepulse.policy.decide import PageState, candidates, cold_runs
-from pagepulse.policy.filters import Filter, Pages, Where, may_pass, passing
+from pagepulse.policy.filters import Filter, Pages, Where, may_pass, passing, rejects_all
 from pagepulse.policy.parse import parse_schemes
 from pagepulse.policy.quota import Usage
 from pagepulse.policy.scheme import Scheme
 
 NAMES = ("[heap]", "[anon: arena]", "/usr/lib/libc.so.6", "/dev/shm/cache")
 CGROUP = "/system.slice/redis.service"
+FILTERS = st.builds(
+    lambda kind, matching, allow: {**kind, "matching": matching, "allow": allow},
+    st.one_of(
+        st.sampled_from([{"type": "anon"}, {"type": "file"}, {"type": "young"},
+                         {"type": "hugepage_size", "size": {"min": "2M"}}, {"type": "mapping", "glob": "*lib*"},
+                         {"type": "cgroup", "path": "/system.slice"}, {"type": "cgroup", "path": "/other"}]),
+        st.tuples(st.integers(0, 1030), st.integers(1, 1030)).map(
+            lambda at: {"type": "address", "start": BASE + at[0] * PAGE, "end": BASE + (at[0] + at[1]) * PAGE})),
+    st.booleans(), st.booleans())
 
 
 def scheme(*filters: dict[str, Any]) -> Scheme:
@@ -30,7 +41,8 @@ def scheme(*filters: dict[str, Any]) -> Scheme:
 
 
 def rules(*filters: dict[str, Any]) -> tuple[Filter, ...]:
-    return scheme(*filters).filters
+    """Filters without a scheme, which would refuse those that nothing can pass."""
+    return tuple(Filter.model_validate(one) for one in filters)
 
 
 def passed(*filters: dict[str, Any], name: str = "[heap]", cgroup: str = CGROUP, start: int = BASE, young: str = "....",
@@ -93,18 +105,32 @@ def test_young_pages_and_sizes_of_pages_are_asked_page_by_page():
     assert [passed(small, huge=huge) for huge in (True, False)] == ["....", "xxxx"]
 
 
+@given(st.lists(FILTERS, max_size=4), st.integers(0, 3), st.booleans(), st.booleans())
+def test_nothing_passes_filters_that_are_told_to_reject_all(given_filters, mapping, young, huge):
+    pages = Pages(BASE, np.full(4, young), np.full(4, huge))
+    some = passing(rules(*given_filters), pages, Where(NAMES[mapping], (CGROUP,))).any()
+    assert not (some and rejects_all(rules(*given_filters), young=young))
+
+
+def test_shared_memory_that_its_program_named_is_of_a_file():
+    assert passed({"type": "anon", "allow": True}, name="[anon_shmem: cache]") == "...."
+    assert passed({"type": "file", "allow": True}, name="[anon_shmem: cache]") == "xxxx"
+
+
+@pytest.mark.parametrize(("given_filter", "expected"), [
+    ({"type": "anon", "allow": True}, [True, False, True]),
+    ({"type": "file", "allow": True}, [False, True, True]),
+    ({"type": "anon"}, [False, True, True]),
+    ({"type": "file"}, [True, False, True]),
+])
+def test_a_region_of_shared_memory_is_of_a_file_whatever_its_name(given_filter, expected):
+    own, shared, both = (region(BASE + i * CHUNK, size=CHUNK, mapping=1) for i in range(3))
+    ranges = (SharedRange(BASE + CHUNK, BASE + 2 * CHUNK + CHUNK // 2, "00:01:77", 0),)
+    snap = replace(snapshot(own, shared, both, mappings=NAMES), shared=ranges)
+    assert may_pass(rules(given_filter), snap, (CGROUP,)).tolist() == expected
+
+
 # --- regions -------------------------------------------------------------------------------------------------------
-
-FILTERS = st.builds(
-    lambda kind, matching, allow: {**kind, "matching": matching, "allow": allow},
-    st.one_of(
-        st.sampled_from([{"type": "anon"}, {"type": "file"}, {"type": "young"},
-                         {"type": "hugepage_size", "size": {"min": "2M"}}, {"type": "mapping", "glob": "*lib*"},
-                         {"type": "cgroup", "path": "/system.slice"}, {"type": "cgroup", "path": "/other"}]),
-        st.tuples(st.integers(0, 1030), st.integers(1, 1030)).map(
-            lambda at: {"type": "address", "start": BASE + at[0] * PAGE, "end": BASE + (at[0] + at[1]) * PAGE})),
-    st.booleans(), st.booleans())
-
 
 @given(st.lists(FILTERS, max_size=4), st.integers(0, 3), st.booleans(), st.booleans())
 def test_a_region_of_which_a_page_passes_is_never_left_out(given_filters, mapping, young, huge):

@@ -225,6 +225,12 @@ def test_a_file_that_is_not_of_the_right_shape_is_refused(data, fault):
     assert faults(data) == [fault]
 
 
+def test_a_scheme_without_its_file_around_it_is_told_from_a_file_of_unknown_keys():
+    told, = faults(scheme_json())
+    assert told == ("expected a list of schemes, got what looks like one scheme of pagepulse's; write "
+                    '{"schemes": [{...}]} around it')
+
+
 def test_two_schemes_of_the_same_name_are_refused():
     assert faults({"schemes": [scheme_json(), scheme_json(name="b"), scheme_json()]}) == [
         "schemes[2].name: expected a name of its own, got 'reclaim', the name of schemes[0]"]
