@@ -51,11 +51,11 @@ def _generations() -> list[tuple[int, int, int]]:
 
 
 def reclaim(_pid: int) -> None:
-    """The process's cgroup is asked for three quarters of its memory."""
+    """The process's cgroup is asked for a third of its memory."""
     group = CGROUPS / "reclaimed"
     current = int((group / "memory.current").read_text())
     # Less than was asked for is an error to the kernel; what it did meanwhile is what counts here.
-    subprocess.run(["sh", "-c", 'echo "$1" >"$2" 2>/dev/null || true', "write", str(current * 3 // 4),
+    subprocess.run(["sh", "-c", 'echo "$1" >"$2" 2>/dev/null || true', "write", str(current // 3),
                     group / "memory.reclaim"], check=True)
 
 
@@ -79,8 +79,9 @@ if DAMON.exists():
     AGENTS["DAMON"] = damon
 
 
-def in_cgroup(pid: int) -> None:
+def in_cgroup(pid: int, name: str = "reclaimed") -> Path:
     """Put a process into a cgroup of its own, before it has memory to speak of."""
     write(CGROUPS / "cgroup.subtree_control", "+memory")
-    (CGROUPS / "reclaimed").mkdir(exist_ok=True)
-    write(CGROUPS / "reclaimed/cgroup.procs", pid)
+    (CGROUPS / name).mkdir(exist_ok=True)
+    write(CGROUPS / name / "cgroup.procs", pid)
+    return CGROUPS / name
