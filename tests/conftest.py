@@ -10,6 +10,7 @@ import functools
 import os
 
 import pytest
+from hypothesis import settings
 
 from pagepulse.errors import PagepulseError
 from pagepulse.kernel.host import facts, require
@@ -21,6 +22,8 @@ REQUIRE_KERNEL = "PAGEPULSE_REQUIRE_KERNEL"
 
 def pytest_configure() -> None:
     os.environ["COLUMNS"] = "80"
+    settings.register_profile("pagepulse", deadline=None)  # how long an example takes is the machine's business
+    settings.load_profile("pagepulse")
 
 
 @functools.cache

@@ -115,12 +115,14 @@ class _Part:
     monitor: Monitor
     rss_bytes: int = 0
     evicted_bytes: int = 0
+    returned_before: int = 0
+    """What had come back already when these schemes began: by the hand of others."""
     turns: dict[str, _Turn] = field(default_factory=dict)
 
     @property
     def evictions(self) -> Evictions:
         """What went of it, and came back."""
-        return Evictions(self.evicted_bytes, self.monitor.returned_bytes)
+        return Evictions(self.evicted_bytes, self.monitor.returned_bytes - self.returned_before)
 
 
 class Applier:
@@ -202,7 +204,9 @@ class Applier:
         Raises:
             TargetGone: The target exited or became another program.
         """
-        part = self._parts.setdefault(monitor.process.pid, _Part(monitor))
+        part = self._parts.get(monitor.process.pid)
+        if part is None:
+            part = self._parts[monitor.process.pid] = _Part(monitor, returned_before=monitor.returned_bytes)
         now_ns = monitor.target.now_ns()
         for progress in self._progress:
             turn = part.turns.setdefault(progress.scheme.name, _Turn())

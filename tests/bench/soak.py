@@ -43,6 +43,7 @@ from workload import Workload
 
 MIB = 1 << 20
 TARGETS = ("steady", "churning", "visiting")
+RECORDINGS = tuple(f"/{name}.data" for name in TARGETS)
 WARM_UP_S, ROUND_S = 300, 120
 """The first five minutes are for growing; all kinds of weather but the full disk come once in a round."""
 FULL_S, BACK_S = 60, 65
@@ -165,13 +166,13 @@ def _descriptors_at_rest(daemon: Daemon) -> Counter[str]:
 
 
 def _descriptors(daemon: Daemon) -> Counter[str]:
-    """By what they are, numbers left out."""
+    """By what they are, numbers left out. Not counted is a target's recording: open from its first process on."""
     time.sleep(0.1)
     found: Counter[str] = Counter()
     for fd in Path(f"/proc/{daemon.pid}/fd").iterdir():
         with suppress(FileNotFoundError):
             found[re.sub(r"\d+", "N", str(fd.readlink()))] += 1
-    return found
+    return Counter({kind: count - kind.endswith(RECORDINGS) for kind, count in found.items()})
 
 
 def _grown(course: Course) -> str:

@@ -121,6 +121,15 @@ def test_no_verb_loads_matplotlib_or_bcc_before_it_runs():
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize("verb", ["status", "pause", "resume"])
+def test_who_only_asks_a_daemon_waits_for_no_library_that_answers_nothing(verb):
+    program = (f"import sys\nfrom pagepulse.cli import build_parser\nbuild_parser(['{verb}'])\n"
+               "print(*sorted({'numpy', 'pydantic', 'prometheus_client', 'rich'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                          env={"PYTHONPATH": str(PACKAGE.parent)})
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_product_of_matrices_wakes_the_threads_of_a_library(path):
     """One of long vectors runs on all processors, where those threads then spin: three times what all else costs."""

@@ -2,6 +2,7 @@
 """What the bench and the demo compute from what they measure."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -215,7 +216,8 @@ def course(**changes):
     def sample(at_s):
         lost = 0 if at_s < 360 else min(at_s - 360, 60)
         return soak.Sample(at_s, (70 << 20) + min(at_s, 100) * 4096, 3, lost)
-    seen = soak.Course([sample(at_s) for at_s in range(600)], [50, 50], full_s=(360, 420), refused=2, killed=3,
+    seen = soak.Course([sample(at_s) for at_s in range(600)], [Counter(socket=50), Counter(socket=50)],
+                       full_s=(360, 420), refused=2, killed=3,
                        told=dict.fromkeys(soak.TARGETS, 100), lost=dict.fromkeys(soak.TARGETS, 20),
                        read=dict.fromkeys(soak.TARGETS, 80))
     for name, value in changes.items():
@@ -231,7 +233,7 @@ def changed(number, **changes):
 @pytest.mark.parametrize(("changes", "broken"), [
     ({}, []),
     (changed(599, rss_bytes=72 << 20), ["resident memory"]),
-    ({"descriptors": [50, 51]}, ["descriptors"]),
+    ({"descriptors": [Counter(socket=50), Counter(socket=50, pidfd=1)]}, ["descriptors"]),
     (changed(300, threads=4), ["threads"]),
     ({"read": {"steady": 80, "churning": 79, "visiting": 80}}, ["snapshots neither"]),
     ({"read": {"steady": 81, "churning": 79, "visiting": 80}}, ["snapshots neither"]),

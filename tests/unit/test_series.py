@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import lzma
+import os
 import tempfile
 import time
 from dataclasses import replace
@@ -20,7 +21,7 @@ from builders import BASE, MIB, SECOND, region, snapshot, touched_region
 from pagepulse.capture import Recorder, Recording, Recordings, Rotation, Series, TimeRange, When
 from pagepulse.capture.codec import Undecodable
 from pagepulse.capture.packed import pack
-from pagepulse.capture.parts import ended_parts, ended_path, keep_old
+from pagepulse.capture.parts import drop_oldest, ended_parts, ended_path, keep_old
 from pagepulse.capture.recordings import EVER
 from pagepulse.cli.times import parse_when, when
 from pagepulse.errors import PagepulseError, RefusedFile, UsageError
@@ -108,7 +109,8 @@ def test_a_packed_part_and_its_remains_count_once_and_go_together(tmp_path):
     pack(first)
     first.write_bytes(content)  # as if the packer had been killed before it took the old one away
     assert spans_in([tmp_path]) == spans(many(3))
-    with Series(tmp_path / "a.data", {}, replace(EACH, keep=1), force=True):
+    with Series(tmp_path / "a.data", {}, replace(EACH, keep=1), force=True) as kept:
+        kept.write(many(1)[0])
         assert len(list(tmp_path.glob("a-*"))) == 1
 
 
@@ -151,12 +153,63 @@ def test_the_packer_is_told_of_what_is_not_packed_yet(tmp_path):
 
 
 def test_a_recorder_that_was_killed_leaves_a_part(tmp_path):
-    path = tmp_path / "a.data"
-    Recorder(path, {}).close({})
+    path, = write(tmp_path / "a.data", many(1), Rotation())
     keep_old(path)
     keep_old(path)
     assert not path.exists()
     assert len(ended_parts(path)) == 1
+
+
+@pytest.mark.parametrize("left", [b"", b"\x89page", None])
+def test_a_recorder_that_was_killed_before_its_first_snapshot_leaves_nothing(tmp_path, left):
+    path = tmp_path / "a.data"
+    Recorder(path, {}).close({}) if left is None else path.write_bytes(left)
+    keep_old(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_starts_without_a_snapshot_push_no_part_out(tmp_path):
+    path, rotation = tmp_path / "a.data", replace(EACH, keep=3)
+    before = [part.name for part in write(path, many(4), rotation)[:-1]]
+    keep_old(path)
+    for _ in range(5):
+        keep_old(path)
+        Series(path, {}, rotation).close({})
+    assert [part.name for part in ended_parts(path)][:3] == before
+    assert len(ended_parts(path)) == 4
+
+
+def test_stubs_that_are_there_count_for_nothing_packed_or_not(tmp_path):
+    path = tmp_path / "a.data"
+    write(path, many(3), EACH)
+    for day in range(1, 6):
+        stub = ended_path(path, datetime(2030, 1, day, tzinfo=UTC))
+        Recorder(stub, {}).close({})
+        if day % 2:
+            pack(stub)
+    real = ended_parts(path)[:2]
+    drop_oldest(path, 2)
+    assert set(real) <= set(ended_parts(path))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_text("mine, and no recording"),
+                                  lambda path: path.symlink_to("elsewhere"), os.mkfifo])
+def test_what_is_no_recording_is_not_moved(tmp_path, make):
+    path = tmp_path / "a.data"
+    make(path)
+    with pytest.raises(PagepulseError, match="stays as it is"):
+        keep_old(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.data"]
+
+
+def test_what_another_recorder_writes_is_neither_moved_nor_packed(tmp_path):
+    path = tmp_path / "a.data"
+    with Recorder(path, {}) as recorder:
+        recorder.write(many(1)[0])
+        for touch in (keep_old, pack):
+            with pytest.raises(PagepulseError, match="is being written"):
+                touch(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.data"]
 
 
 # --- packed --------------------------------------------------------------------------------------------------------

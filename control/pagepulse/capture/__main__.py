@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pagepulse.capture.codec import Undecodable
 from pagepulse.capture.packed import pack
+from pagepulse.errors import PagepulseError
 
 
 def main(paths: list[str]) -> int:
@@ -18,7 +19,7 @@ def main(paths: list[str]) -> int:
     for path in map(Path, paths):
         try:
             pack(path)
-        except (OSError, Undecodable) as error:
+        except (OSError, Undecodable, PagepulseError) as error:
             failed = True
             print(f"{path} stays unpacked: {error}", file=sys.stderr)
     return int(failed)

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from pagepulse.capture.chunks import scan
 from pagepulse.capture.codec import DIFF, MAPS, PREAMBLE, SHAR, SNAP, Undecodable, frame, inflated
-from pagepulse.capture.parts import PACKED
+from pagepulse.capture.parts import PACKED, refuse_if_written
 from pagepulse.errors import RefusedFile
 
 XZ_MAGIC = b"\xfd7zXZ\x00"
@@ -40,12 +40,14 @@ def pack(path: Path) -> Path:
     Raises:
         OSError: It cannot be read, or the other one not be written.
         Undecodable: It is not whole.
+        PagepulseError: Its recorder is still at work.
     """
     packed = path.with_name(path.name + PACKED)
     part = path.with_name(f".{packed.name}.part")
     times = path.stat()
     try:
         with path.open("rb") as plain, open(part, "wb", opener=_for_its_owner) as out:
+            refuse_if_written(path, plain.fileno())
             with lzma.open(out, "wb", preset=_PRESET) as squeezed:
                 for piece in _loosened(plain):
                     squeezed.write(piece)

@@ -7,10 +7,18 @@ What is written now has the name that was asked for; a part that ended has the t
 
 from __future__ import annotations
 
+import fcntl
+import lzma
+import os
 import re
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
+
+from pagepulse.capture.codec import DIFF, FRAME, MAGIC, PREAMBLE, SNAP
+from pagepulse.errors import PagepulseError
 
 PACKED = ".xz"
 _STAMP = r"-\d{8}T\d{6}\.\d{6}Z"
@@ -42,15 +50,60 @@ def ended_parts(path: Path) -> list[Path]:
     return []
 
 
-def keep_old(path: Path) -> None:
-    """A file that is there already, of a recorder that was killed, becomes an ended part.
+def is_recording(path: Path) -> bool:
+    """Whether what is there begins like a recording, and may be moved as one; a link is none.
 
     Raises:
-        OSError: It cannot be renamed.
+        OSError: It cannot be opened, or is not there.
     """
-    with suppress(FileNotFoundError):
-        ended = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
-        path.rename(ended_path(path, ended))
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    with open(path, "rb", opener=_not_through_links) as file:
+        return MAGIC.startswith(file.read(len(MAGIC)))
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def keep_old(path: Path) -> None:
+    """A recording that is there already, of a recorder that was killed, becomes an ended part; one of nothing goes.
+
+    Raises:
+        PagepulseError: What is there is no recording, or its recorder is still at work.
+        OSError: It cannot be opened or renamed.
+    """
+    if not os.path.lexists(path):
+        return
+    if not is_recording(path):
+        raise PagepulseError(f"{path} is no recording, and stays as it is", why="it does not begin like one",
+                             hint="name another file, or move it")
+    with open(path, "rb", opener=_not_through_links) as old:
+        status = os.fstat(old.fileno())
+        refuse_if_written(path, old.fileno())
+        if _is_stub(old, status.st_size):
+            path.unlink()
+        else:
+            path.rename(ended_path(path, datetime.fromtimestamp(status.st_mtime, UTC)))
+
+
+def refuse_if_written(path: Path, fd: int) -> None:
+    """Keep away from a recording that grows.
+
+    Args:
+        path: Its name, for the message.
+        fd: The open file; as long as that is open, we are told of as a reader.
+
+    Raises:
+        PagepulseError: Its recorder, which holds a lock as long as it lives, is at work.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise PagepulseError(f"{path} is being written", why="another recorder is at work on it",
+                             hint="name another file, or end the other one") from None
+    except OSError:  # a file system without locks
+        return
 
 
 def drop_oldest(path: Path, keep: int) -> None:
@@ -58,10 +111,43 @@ def drop_oldest(path: Path, keep: int) -> None:
 
     Args:
         path: As `ended_parts` takes it.
-        keep: How many stay.
+        keep: How many stay of those that hold a snapshot: what a full disk left of others pushes none of them out.
     """
-    parts = ended_parts(path)
-    for part in parts[:max(len(parts) - keep, 0)]:
+    kept = 0
+    for part in reversed(ended_parts(path)):
+        if kept < keep:
+            kept += _holds_snapshots(part)
+            continue
         for name in (part, part.with_name(part.name + PACKED)):
             with suppress(OSError):  # somebody else was faster, or it is not ours to remove
                 name.unlink()
+
+
+def _holds_snapshots(part: Path) -> bool:
+    """Whether a part is worth a place; where that cannot be told, it is."""
+    try:
+        with (lzma.open(part) if part.suffix == PACKED else part.open("rb")) as file:
+            return not _is_stub(file, None)
+    except (OSError, EOFError, lzma.LZMAError):
+        return True
+
+
+def _is_stub(file: IO[bytes], size_bytes: int | None) -> bool:
+    """Whether a recording is whole as far as it goes, and holds no snapshot; mostly the first chunks tell.
+
+    Args:
+        file: The recording.
+        size_bytes: Of it; None: it ends where nothing more can be read.
+    """
+    place = PREAMBLE.size
+    while True:
+        file.seek(place)
+        head = file.read(FRAME.size)
+        if len(head) < FRAME.size:
+            return True
+        kind, length, _ = FRAME.unpack(head)
+        if kind in (SNAP, DIFF):
+            return False
+        place += FRAME.size + length
+        if size_bytes is not None and place > size_bytes:  # torn: somebody may want to look into it
+            return False

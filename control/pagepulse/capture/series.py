@@ -111,11 +111,9 @@ class Series:
             self._recorder.discard()
             raise
         self._begun_ns = time.monotonic_ns()
-        self._is_empty, self._not_before_ns = True, 0
+        self._is_empty, self._is_tidy, self._not_before_ns = True, False, 0
         self.fault = ""
         """Why the last part could not be ended in time; empty if it was."""
-        if rotation.rotates:
-            self._tidy()
 
     @property
     def size_bytes(self) -> int:
@@ -126,8 +124,14 @@ class Series:
         """As a recorder's; a new part begins first if that is due."""
         if self._is_due():
             self._rotate()
-        self._recorder.write(snapshot)
+        try:
+            self._recorder.write(snapshot)
+        except PagepulseError:
+            self._discard_if_empty()
+            raise
         self._is_empty = False
+        if not self._is_tidy and self._rotation.rotates:  # not before it is worth a place: others go for it
+            self._tidy()
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """As a recorder's; a process that `ended` is forgotten."""
@@ -138,8 +142,15 @@ class Series:
             self._recorder.forget(data["pid"])
 
     def close(self, summary: dict[str, Any]) -> None:
-        """As a recorder's."""
-        self._recorder.close(summary)
+        """As a recorder's; of several parts, one without a snapshot is not left."""
+        if not self._discard_if_empty():
+            self._recorder.close(summary)
+
+    def _discard_if_empty(self) -> bool:
+        if self._is_empty and self._rotation.rotates:
+            self._recorder.discard()
+            return True
+        return False
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +191,7 @@ class Series:
         self._recorder, self._begun_ns, self._is_empty = following, time.monotonic_ns(), True
         self._part, self.fault = self._part + 1, ""
         ending.end_part()
-        self._tidy()
+        self._is_tidy = False
 
     def _following(self) -> Recorder:
         beside = self.path.with_name(f".{self.path.name}.next")
@@ -193,6 +204,7 @@ class Series:
         return following
 
     def _tidy(self) -> None:
+        self._is_tidy = True
         if self._rotation.keep is not None:
             drop_oldest(self.path, self._rotation.keep)
         self._pack([part for part in ended_parts(self.path) if part.suffix != PACKED])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pagepulse.service.config import SOCKET
+from pagepulse.service.places import SOCKET
 
 
 def add_socket(parser: argparse.ArgumentParser) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pagepulse.errors import RefusedFile, UsageError
 from pagepulse.policy.explain import sentence
 from pagepulse.policy.load import load_document
-from pagepulse.policy.parse import Document, parse_schemes, scheme_text
-from pagepulse.service.config import Configuration, in_words, load_configuration
+from pagepulse.policy.parse import Document, parse_schemes, refusal, scheme_text
+from pagepulse.service.config import Configuration, in_words, load_configuration, unwritable_recordings
 
 Outcome = Document | Configuration | RefusedFile
 
@@ -54,9 +55,17 @@ class Check:
 
 def _outcome(name: str) -> Outcome:
     try:
-        return load_configuration(Path(name)) if Path(name).is_dir() else load_document(name)
+        return _configuration(Path(name)) if Path(name).is_dir() else load_document(name)
     except RefusedFile as error:
         return error
+
+
+def _configuration(directory: Path) -> Configuration:
+    """As strict as a daemon, where we are root as it is."""
+    configuration = load_configuration(directory, frozenset({0}) if os.geteuid() == 0 else None)
+    if faults := unwritable_recordings(configuration):
+        raise refusal(str(directory), faults)
+    return configuration
 
 
 def _converted(documents: Sequence[Document]) -> str:

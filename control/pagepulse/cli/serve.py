@@ -16,10 +16,11 @@ from pagepulse.kernel.host import facts, require
 from pagepulse.kernel.program import Programs
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.usage import Wakeups, end_at_interrupt
-from pagepulse.service.config import DIRECTORY, load_configuration
+from pagepulse.service.config import load_configuration
 from pagepulse.service.daemon import ONLY_ROOT, Daemon
 from pagepulse.service.exporter import Exporter
 from pagepulse.service.notify import Notifier, Priority, log
+from pagepulse.service.places import DIRECTORY
 from pagepulse.service.server import Server
 
 

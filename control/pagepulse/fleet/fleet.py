@@ -12,6 +12,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -98,6 +99,12 @@ class Fleet:
         self.roster.forget(pid)
         self._backlog.forget(pid)
         self._drop(pid)
+
+    def set_budget(self, share: float) -> None:
+        """From now on watching may cost so much of one CPU; what is known and owed stays."""
+        self._options = replace(self._options, budget=share)
+        self._shared.share = share
+        self._glances.set_budget(share)
 
     def try_refused(self) -> None:
         """Try those again that could not be watched: another pagepulse may have let go of them."""
@@ -209,9 +216,8 @@ class Fleet:
             member = self._attached(pid)
         except (PagepulseError, OSError) as error:
             self._shared.opened(self._cpu_ns() - before_ns)
-            why = getattr(error, "what", str(error))
             if not isinstance(error, TargetGone):
-                self._refuse(pid, why)
+                self._refuse(pid, error)
             return
         self.refused.pop(pid, None)
         member.interval_ns = self._options.aggregation_ns
@@ -223,29 +229,28 @@ class Fleet:
         self.on_event("watched", {"pid": pid, "name": member.process.name})
         self._at(member, time.monotonic_ns())
 
-    def _refuse(self, pid: int, why: str) -> None:
+    def _refuse(self, pid: int, error: PagepulseError | OSError) -> None:
         """Say once why a process is not watched."""
+        why = getattr(error, "what", str(error))
         if self.refused.get(pid) != why:
             self.refused[pid] = why
             self.on_event("refused", {"pid": pid, "why": why})
 
     def _pass_on(self, kind: str, data: dict[str, object]) -> None:
+        pid = data.get("pid")
+        if kind == "exec" and isinstance(pid, int):  # where no events are to be had, nobody else tells the roster
+            self.roster.ask_again(pid, time.monotonic_ns())
         self.on_event(kind, data)
 
     def _attached(self, pid: int) -> Member:
-        process = Process(pid)
-        try:
+        with ExitStack() as stack:  # whatever fails, a descriptor that is left open would be one a minute
+            process = Process(pid)
+            stack.callback(process.close)
             lock = TargetLock(process)
-        except PagepulseError:
-            process.close()
-            raise
-        try:
+            stack.callback(lock.close)
             monitor = Monitor(process, self._reader, NoProbes(), self._options, self.prices, self._delays)
-            return Member(process, lock, monitor)
-        except (PagepulseError, OSError):
-            lock.close()
-            process.close()
-            raise
+            stack.pop_all()
+        return Member(process, lock, monitor)
 
     def _drop(self, pid: int) -> None:
         member = self._members.pop(pid, None)
@@ -294,9 +299,9 @@ class Fleet:
                 self._drop(member.process.pid)
                 return None
             due_ns = time.monotonic_ns()
-        except PagepulseError as error:  # one that cannot be watched any more does not end the watching of others
-            self._refuse(member.process.pid, error.why or error.what)
+        except (PagepulseError, OSError) as error:  # of this one alone: the others go on
             self._drop(member.process.pid)
+            self._refuse(member.process.pid, error)
             return None
         spent_ns = self._cpu_ns() - before_ns
         member.spent_ns += spent_ns

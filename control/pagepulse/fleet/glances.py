@@ -23,11 +23,16 @@ class Glances:
     """
 
     def __init__(self, share: float, clock: Callable[[], int]) -> None:
-        self._share, self._cpu_ns = share * _SHARE, clock
+        self.set_budget(share)
+        self._cpu_ns = clock
         self._round: deque[Member] = deque()
         self._cost_ns = _USUAL_NS
         self.due_ns = 0
         """When to look again."""
+
+    def set_budget(self, share: float) -> None:
+        """Of one CPU."""
+        self._share = share * _SHARE
 
     def add(self, member: Member) -> None:
         """Look at this one, too, as long as it is open."""

@@ -129,3 +129,5 @@ class Member:
         self.monitor.close()
         self.lock.close()
         self.process.close()
+        self.steps = None
+        del self.monitor  # the glances come to it rounds later: what it knew of a large process would wait for them

@@ -15,6 +15,7 @@ RIPE_NS = 40_000_000
 _SCAN_NS = 1_000_000_000
 _WIDE_SCAN_NS = 5_000_000_000
 _ASK_AGAIN_NS, _ASK_AGAIN_MOST_NS = 500_000_000, 8_000_000_000  # whether a small process has grown
+_ASK_REJECTED_MOST_NS = 60_000_000_000  # whether it became another program, where nobody tells
 
 
 class Roster:
@@ -35,6 +36,8 @@ class Roster:
         self._named = set(selection.pids)
         self._known: set[int] = set()
         self._waiting: dict[int, tuple[int, int]] = {}  # pid -> when to look at it, and how long to wait after that
+        self._rejected: dict[int, tuple[int, int]] = {}  # as `_waiting`; only where no events are to be had
+        self._offered: set[int] = set()
         self._left: set[int] = set()
         self._births: set[int] = set()
         self._scan_due_ns = self._due_ns = 0
@@ -50,7 +53,7 @@ class Roster:
 
     def _listen(self) -> None:
         try:
-            self._events = ProcessEvents()
+            self._events = ProcessEvents(changes=self.selection.is_filtered)
         except Unsupported as error:
             self.deaf = error
 
@@ -88,7 +91,21 @@ class Roster:
         self._named.discard(pid)
         self._known.discard(pid)
         self._waiting.pop(pid, None)
+        self._rejected.pop(pid, None)
+        self._offered.discard(pid)
         self._births.discard(pid)
+
+    def ask_again(self, pid: int, at_ns: int) -> None:
+        """This process became another program, or another user's: it may belong to it now, or no more.
+
+        Args:
+            pid: The process.
+            at_ns: When to look; it may do the same again at once.
+        """
+        if self.selection.is_filtered and pid in self._known:
+            earlier_ns, _ = self._waiting.get(pid, (at_ns, 0))
+            self._waiting[pid] = (min(at_ns, earlier_ns), _ASK_AGAIN_NS)
+            self._due_ns = min(self._due_ns, at_ns)
 
     def call(self, now_ns: int) -> tuple[set[int], list[int]]:
         """Take in what happened.
@@ -102,9 +119,10 @@ class Roster:
             return set(), []
         if now_ns >= self._scan_due_ns:
             self._scan(now_ns)
-        left, self._left = self._left, set()
         ripe = self._ripe(now_ns)
-        self._due_ns = min([self._scan_due_ns, *(at_ns for at_ns, _ in self._waiting.values())])
+        left, self._left = self._left, set()
+        self._due_ns = min([self._scan_due_ns, *(at_ns for at_ns, _ in self._waiting.values()),
+                            *(at_ns for at_ns, _ in self._rejected.values())])
         return left, ripe
 
     def _hear(self) -> None:
@@ -116,6 +134,8 @@ class Roster:
             self._take(event)
         if self._events.lost != lost:
             self._scan_due_ns = 0
+            for pid in self._known:  # an exec of any of them may be among what was lost
+                self.ask_again(pid, 0)
         self.heard = bool(happened) or self._events.lost != lost
 
     def due_ns(self) -> int:
@@ -128,7 +148,9 @@ class Roster:
             self._events.close()
 
     def _take(self, event: Happened) -> None:
-        if event.parent is None:
+        if event.changed:
+            self.ask_again(event.pid, event.at_ns + RIPE_NS)
+        elif event.parent is None:
             if event.pid in self._known:
                 self.forget(event.pid)
                 self._left.add(event.pid)
@@ -160,15 +182,24 @@ class Roster:
 
     def _ripe(self, now_ns: int) -> list[int]:
         ripe = []
-        for pid in [pid for pid, (at_ns, _) in self._waiting.items() if at_ns <= now_ns]:
-            _, pause_ns = self._waiting.pop(pid)
+        due = [(pid, queue) for queue in (self._waiting, self._rejected) for pid, (at_ns, _) in queue.items()
+               if at_ns <= now_ns]
+        for pid, queue in due:
+            _, pause_ns = queue.pop(pid)
             accepted = self.selection.accepts(pid, self._census)
             is_newborn = pid in self._births
             self._births.discard(pid)
-            if accepted:
+            if pid in self._offered:
+                if accepted is False:  # too small is no reason to let go: it was large enough
+                    self._offered.discard(pid)
+                    self._left.add(pid)
+            elif accepted:
+                self._offered.add(pid)
                 ripe.append(pid)
                 if is_newborn:
                     self.newborn.add(pid)
             elif accepted is None:
                 self._waiting[pid] = (now_ns + pause_ns, min(2 * pause_ns, _ASK_AGAIN_MOST_NS))
+            if accepted is False and self._events is None and self.selection.is_filtered:
+                self._rejected[pid] = (now_ns + pause_ns, min(2 * pause_ns, _ASK_REJECTED_MOST_NS))
         return ripe

@@ -44,6 +44,11 @@ class Selection:
         return len(self.pids) <= 1 and not (self.children or self.cgroup or self.is_wide)
 
     @property
+    def is_filtered(self) -> bool:
+        """Who belongs to it may change when a process becomes another program, or another user's."""
+        return self.exe is not None or self.user is not None
+
+    @property
     def is_endless(self) -> bool:
         """There may be new processes when all have ended."""
         return self.cgroup is not None or self.is_wide

@@ -68,10 +68,12 @@ def _read_pids(path: Path) -> list[int]:
 def cgroup_of(pid: int) -> str:
     """The control group of a process: of version 2, else of the memory controller; "" if it cannot be told."""
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
+        content = Path(f"/proc/{pid}/cgroup").read_bytes()
     except OSError:
         return ""
-    found = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    # By hand: a group's name may hold anything but \n and /, and text would take much of that for the end of a line.
+    lines = [line.split(":", 2) for line in content.decode(errors="surrogateescape").split("\n")]
+    found = {fields[1]: fields[2] for fields in lines if len(fields) == 3}
     unified = found.get("", "")
     of_memory = next((path for controllers, path in found.items() if "memory" in controllers.split(",")), "")
     return printable(of_memory if unified in {"", "/"} and of_memory else unified)

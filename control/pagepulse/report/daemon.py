@@ -38,6 +38,8 @@ def status_text(status: Answer) -> Iterator[str]:
         yield f"  in force is what was loaded {_time(reload['loaded_age_s'])} ago"
     else:
         yield f"configuration: loaded {_time(reload['loaded_age_s'])} ago"
+    if reload.get("needs_restart"):  # a daemon that was started before an upgrade says nothing of it
+        yield "  [daemon] has changed: that takes effect when the daemon is started again"
     for target in status["targets"]:
         yield ""
         yield from _target_text(target)
@@ -63,6 +65,8 @@ def _target_text(target: Answer) -> Iterator[str]:
         yield from _scheme_text(scheme)
     for pid, reason in list(target["refused"].items())[:_REASONS]:
         yield f"  process {pid} is not watched: {plain(reason)}"
+    if target.get("deaf"):
+        yield f"  new processes are looked for now and then: {plain(target['deaf'])}"
     if target["recording"] is not None:
         recording = target["recording"]
         error = f": {plain(recording['error'])}" if recording["error"] else ""

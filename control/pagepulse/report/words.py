@@ -6,9 +6,12 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from pagepulse.model.snapshot import Snapshot
 from pagepulse.units import format_share, format_size, format_time_ns
+
+if TYPE_CHECKING:  # numpy: `status` prints words, and shall not wait for it
+    from pagepulse.model.snapshot import Snapshot
 
 UNKNOWN_MEANS = "never yet seen untouched, so neither hot nor cold"
 UNCLEARABLE_MEANS = "shared, locked, hugetlb or pinned: the kernel does not clear its accessed bits for us"

@@ -7,14 +7,16 @@ named relative to the directory.
 
 from __future__ import annotations
 
+import grp
+import ipaddress
 import os
 import pwd
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,6 +24,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from pagepulse.apply import not_applied
 from pagepulse.capture import NEVER, Rotation
+from pagepulse.capture.parts import is_recording
 from pagepulse.fleet import Selection
 from pagepulse.monitor import MonitorOptions
 from pagepulse.policy.fields import Interval, Misplaced, Share, Size, did_you_mean, found
@@ -31,14 +34,15 @@ from pagepulse.policy.load import load_document, read_trusted, why_untrusted
 from pagepulse.policy.objects import SchemeObject
 from pagepulse.policy.parse import fault_words, refusal
 from pagepulse.policy.scheme import Scheme
+from pagepulse.service.places import SOCKET
 from pagepulse.units import format_share, format_size, parse_time_ns
 
-DIRECTORY = Path("/etc/pagepulse")
 MAIN, DROP_INS = "pagepulse.toml", "conf.d"
-SOCKET = Path("/run/pagepulse/pagepulse.sock")
 
 _MOST_TARGETS, _MOST_BUDGET = 64, 1.0
 _MIB = 1 << 20
+_LONGEST_SOCKET = 107  # struct sockaddr_un, with the zero at its end
+_LARGEST_USER = (1 << 32) - 2
 
 
 def _listen(value: object) -> str:
@@ -46,7 +50,32 @@ def _listen(value: object) -> str:
     host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise ValueError(f"expected an address and a port such as '127.0.0.1:9753', got {found(value)}")
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            raise ValueError(f"expected an address of numbers, or localhost, got {found(host)}") from None
     return f"{host}:{port}"
+
+
+def _socket_path(value: object) -> str:
+    """As long as the kernel takes it."""
+    path = absolute_path(value)
+    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise ValueError(f"expected a path of at most {_LONGEST_SOCKET} bytes, got {len(os.fsencode(path))}")
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise ValueError(f"expected a new name or that of a socket, got {found(path)}, which is something else")
+    return path
+
+
+def _group(value: object) -> str:
+    """A group of this machine."""
+    name = _words(value)
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        raise ValueError(f"expected a group of this machine, got {found(name)}") from None
+    return name
 
 
 def _words(value: object) -> str:
@@ -63,8 +92,8 @@ AbsolutePath = Annotated[str, BeforeValidator(absolute_path)]
 class DaemonSettings(SchemeObject):
     """`[daemon]`: what is the same for all targets."""
 
-    socket: AbsolutePath = str(SOCKET)
-    group: Words | None = None
+    socket: Annotated[str, BeforeValidator(_socket_path)] = str(SOCKET)
+    group: Annotated[str, BeforeValidator(_group)] | None = None
     """Members may ask, too; None: root alone."""
     metrics: Annotated[str, BeforeValidator(_listen)] | None = None
     """Where metrics are told; None: nowhere."""
@@ -130,8 +159,8 @@ class TargetPlan:
     rotation: Rotation = NEVER
 
     def watches_like(self, other: TargetPlan) -> bool:
-        """Whether the same processes are watched in the same way, whatever is done to them."""
-        return (self.selection, self.options) == (other.selection, other.options)
+        """Whether the same processes are watched in the same way, whatever is done to them, and at whatever price."""
+        return (self.selection, replace(self.options, budget=other.options.budget)) == (other.selection, other.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +171,8 @@ class Configuration:
     targets: tuple[TargetPlan, ...]
     files: tuple[Path, ...] = field(default=(), compare=False)
     """All that were read: a change of one of them is a change of the configuration."""
+    signature: tuple[object, ...] = field(default=(), compare=False)
+    """Of what was read: taken before, so that no change after that is missed."""
 
 
 def load_configuration(directory: Path, trusted: AbstractSet[int] | None = None) -> Configuration:
@@ -156,6 +187,7 @@ def load_configuration(directory: Path, trusted: AbstractSet[int] | None = None)
     """
     _check_directory(directory, trusted)
     merged, files = _Merged(), _listed(directory)
+    marks = _marks(files)
     for path in files:
         merged.take(path, _tables(path, trusted))
     faults = merged.faults()
@@ -167,9 +199,39 @@ def load_configuration(directory: Path, trusted: AbstractSet[int] | None = None)
         if settings.schemes is not None:
             path = directory / settings.schemes
             files.append(path)
+            marks |= _marks([path])
             schemes = load_applicable(path, trusted)
         plans.append(_plan(name, settings, schemes))
-    return Configuration(DaemonSettings.model_validate(merged.daemon), tuple(plans), tuple(files))
+    if faults := _shared_recordings(plans):
+        raise refusal(str(directory), faults)
+    return Configuration(DaemonSettings.model_validate(merged.daemon), tuple(plans), tuple(files),
+                         tuple(sorted(marks)))
+
+
+def unwritable_recordings(configuration: Configuration) -> list[str]:
+    """What would keep recordings from being begun now. A daemon goes on without, says so, and tries again."""
+    faults = []
+    for plan in configuration.targets:
+        with suppress(PermissionError):  # who may not look cannot tell
+            if plan.recording is not None and (why := _why_unwritable(plan.recording)):
+                faults.append(f"targets.{plan.name}.recording: {plan.recording}: {why}")
+    return faults
+
+
+def _why_unwritable(path: Path) -> str:
+    if not path.parent.is_dir():
+        return "expected a directory that is there"
+    if not os.path.lexists(path):
+        return ""
+    return "" if is_recording(path) else "expected a new name or that of a recording, got something else"
+
+
+def _shared_recordings(plans: Sequence[TargetPlan]) -> list[str]:
+    """Two recorders of one file would write into each other; links are followed."""
+    owners: dict[str, str] = {}
+    return [f"targets.{plan.name}.recording: expected a file of its own, got that of {owner}" for plan in plans
+            if plan.recording is not None
+            and (owner := owners.setdefault(os.path.realpath(plan.recording), plan.name)) != plan.name]
 
 
 def load_applicable(path: Path, trusted: AbstractSet[int] | None = None) -> tuple[Scheme, ...]:
@@ -188,12 +250,16 @@ def load_applicable(path: Path, trusted: AbstractSet[int] | None = None) -> tupl
 
 def signature(directory: Path, files: tuple[Path, ...]) -> tuple[object, ...]:
     """Changes whenever one of its files or of these does, or a file comes or goes; nothing is read."""
-    marks = []
-    for path in sorted({*_listed(directory), *files}):
+    return tuple(sorted(_marks([*_listed(directory), *files])))
+
+
+def _marks(paths: Iterable[Path]) -> set[tuple[str, int, int, int, int]]:
+    marks = set()
+    for path in paths:
         with suppress(OSError):
             status = path.stat()
-            marks.append((str(path), status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
-    return tuple(marks)
+            marks.add((str(path), status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
+    return marks
 
 
 def in_words(plan: TargetPlan) -> str:
@@ -234,6 +300,8 @@ class _Merged:
         places: dict[str, tuple[type[SchemeObject], dict[str, Any]]] = {
             "daemon": (DaemonSettings, self.daemon),
             **{f"targets.{name}": (TargetSettings, table) for name, table in self.targets.items()}}
+        if len(self.targets) > _MOST_TARGETS:
+            return [f"targets: expected at most {_MOST_TARGETS} in all files, got {len(self.targets)}"]
         return [f"{self.origin.get(place, MAIN)}: {fault}" for place, (model, table) in places.items()
                 for fault in _faults_of(model, place, table)]
 
@@ -262,7 +330,9 @@ def _check_directory(directory: Path, trusted: AbstractSet[int] | None) -> None:
 
 
 def _listed(directory: Path) -> list[Path]:
-    return [directory / MAIN, *sorted((directory / DROP_INS).glob("*.toml"))]
+    """Not what begins with a dot: editors put their locks, links to nowhere, beside the file."""
+    drop_ins = (directory / DROP_INS).glob("*.toml")
+    return [directory / MAIN, *sorted(path for path in drop_ins if not path.name.startswith("."))]
 
 
 def _tables(path: Path, trusted: AbstractSet[int] | None) -> dict[str, Any]:
@@ -289,7 +359,7 @@ def _tables(path: Path, trusted: AbstractSet[int] | None) -> dict[str, Any]:
 
 
 def _target_faults(targets: Mapping[str, object]) -> list[str]:
-    faults = [f"targets: expected at most {_MOST_TARGETS}"] if len(targets) > _MOST_TARGETS else []
+    faults = []
     for name, table in targets.items():
         try:
             scheme_name(name)
@@ -321,7 +391,7 @@ def _plan(name: str, settings: TargetSettings, schemes: tuple[Scheme, ...]) -> T
 
 def _user_id(text: str) -> int | None:
     if text.isdecimal():
-        return int(text)
+        return int(text) if len(text) <= 10 and int(text) <= _LARGEST_USER else None
     try:
         return pwd.getpwnam(text).pw_uid
     except KeyError:

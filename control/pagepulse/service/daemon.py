@@ -48,7 +48,8 @@ class Daemon:
                  wakeups: Wakeups, notifier: Notifier) -> None:
         self._directory, self._configuration = directory, configuration
         self._reader, self._delays, self._wakeups, self._notifier = reader, delays, wakeups, notifier
-        self._signature = self._seen = signature(directory, configuration.files)
+        self._signature = self._seen = configuration.signature
+        self._begun_with = configuration.daemon
         self._started_ns, self._begun_cpu_ns = time.monotonic_ns(), cpu_ns()
         self._reload = ReloadStatus(self._started_ns)
         self._targets = {plan.name: WatchedTarget(plan, reader, delays) for plan in configuration.targets}
@@ -157,7 +158,8 @@ class Daemon:
             self._refuse(error, now_ns)
         else:
             self._take_on(configuration)
-            self._reload = replace(self._reload, loaded_ns=now_ns, loads=self._reload.loads + 1, error="")
+            self._reload = replace(self._reload, loaded_ns=now_ns, loads=self._reload.loads + 1, error="",
+                                   needs_restart=configuration.daemon != self._begun_with)
             log(Priority.NOTICE, f"configuration loaded: {', '.join(self._targets) or 'no targets'}")
         self._publish_due_ns = now_ns
         self._notifier.ready(self._in_words())
@@ -170,7 +172,7 @@ class Daemon:
 
     def _take_on(self, configuration: Configuration) -> None:
         before, self._configuration = self._configuration, configuration
-        self._signature = self._seen = signature(self._directory, configuration.files)
+        self._signature = self._seen = configuration.signature
         if configuration.daemon != before.daemon:
             log(Priority.WARNING, "[daemon] has changed: that takes effect when the daemon is started again")
         wanted = {plan.name: plan for plan in configuration.targets}

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -22,7 +24,7 @@ from pagepulse.service.status import Status
 
 _PATH = "/metrics"
 _DEADLINE_S = 5.0
-_MOST_AT_ONCE = 8
+_MOST_AT_ONCE, _MAKE_ROOM_S = 8, 0.1
 _METHODS = ("GET", "HEAD")
 
 
@@ -40,6 +42,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, address: tuple[str, int]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._free = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self._deadlines: dict[socket.socket, float] = {}  # of connections, oldest first
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -50,21 +53,39 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of its own; who comes when there are too many is let go."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        """In a thread of its own; where there are too many, the oldest makes room: a scrape is over in milliseconds."""
+        if not self._free.acquire(blocking=False):
+            for oldest in list(self._deadlines)[:1]:
+                _hang_up(oldest)
+            if not self._free.acquire(timeout=_MAKE_ROOM_S):
+                self.shutdown_request(request)
+                return
+        self._deadlines[request] = time.monotonic() + _DEADLINE_S
+        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """One request."""
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._deadlines.pop(request, None)
             self._free.release()
+
+    def service_actions(self) -> None:
+        """Let go of those whose time is over, twice a second: a byte now and then buys no more of it."""
+        now_s = time.monotonic()
+        for connection, deadline_s in list(self._deadlines.items()):
+            if deadline_s <= now_s:
+                _hang_up(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Who hung up, or was too slow, is no error of ours."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Its thread wakes up from whatever it waits for, and ends it."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class Exporter:

@@ -73,10 +73,10 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
     yield _gauge("pagepulse_target_state", "1: the target is in this state.", ("target", "state"),
                  [((one.name, state), one.state == state) for one in targets for state in _STATES])
     yield gauge("pagepulse_processes", "Watched processes.", lambda one: len(one.processes))
-    yield gauge("pagepulse_processes_waiting", "Processes too young or too small to be watched.",
+    yield gauge("pagepulse_processes_waiting", "Processes too young or too small to be watched, or still to be known.",
                 lambda one: one.waiting_processes)
     yield gauge("pagepulse_processes_refused", "Processes that cannot be watched.", lambda one: len(one.refused))
-    yield gauge("pagepulse_resident_memory_bytes", "Of the watched processes. What several map counts for each.",
+    yield gauge("pagepulse_resident_memory_bytes", "Of the watched processes; what several map of one file, once.",
                 lambda one: one.rss_bytes)
     yield gauge("pagepulse_working_set_bytes", "Touched within an aggregation interval.",
                 lambda one: one.working_set_bytes)
@@ -111,7 +111,7 @@ def _of_hosts_and_files(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
     kept = [(one.name, one.recording) for one in targets if one.recording is not None]
     yield _gauge("pagepulse_recording_bytes", "Size of the recording.", ("target",),
                  [((name,), recording.size_bytes) for name, recording in kept])
-    yield _gauge("pagepulse_recording_failed", "1: nothing is recorded any more.", ("target",),
+    yield _gauge("pagepulse_recording_failed", "1: nothing is recorded, or no new file is begun.", ("target",),
                  [((name,), bool(recording.error)) for name, recording in kept])
     yield _counter("pagepulse_recording_lost_snapshots", "Snapshots that could not be written.", ("target",),
                    [((name,), recording.lost_snapshots) for name, recording in kept])

@@ -156,6 +156,8 @@ class TargetStatus:
     pressure: Pressure | None = None
     """Of its control group, if it is one, and the kernel measures it."""
     recording: RecordingStatus | None = None
+    deaf: str = ""
+    """Why forks and exits cannot be heard, so that new processes are looked for now and then; "" if they are."""
     together: Summed = NOTHING
     """Of all its processes; what several of them map of one file counts once."""
 
@@ -209,7 +211,7 @@ class TargetStatus:
             "given_back_bytes": self.evictions.evicted_bytes, "returned_bytes": self.evictions.returned_bytes,
             "dry_run": self.dry_run, "pressure": None if self.pressure is None else asdict(self.pressure),
             "recording": None if self.recording is None else asdict(self.recording),
-            "waiting_processes": self.waiting_processes,
+            "waiting_processes": self.waiting_processes, "deaf": self.deaf,
             "refused": {str(pid): why for pid, why in self.refused.items()},
             "schemes": [scheme.as_json() for scheme in self.schemes],
             "processes": [process.as_json(now_ns) for process in self.processes]}
@@ -228,12 +230,14 @@ class ReloadStatus:
     failed_ns: int = 0
     failures: int = 0
     """How many were refused so far."""
+    needs_restart: bool = False
+    """`[daemon]` says other things than when the daemon began, which holds until it is started again."""
 
     def as_json(self, now_ns: int) -> dict[str, Any]:
         """Ages instead of times."""
         failed_age_s = _seconds(now_ns - self.failed_ns) if self.error else None
         return {"loaded_age_s": _seconds(now_ns - self.loaded_ns), "loads": self.loads, "error": self.error,
-                "error_age_s": failed_age_s, "failures": self.failures}
+                "error_age_s": failed_age_s, "failures": self.failures, "needs_restart": self.needs_restart}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from pagepulse.apply import Applier
 from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.fleet import Fleet, Roster
+from pagepulse.kernel.census import Census
 from pagepulse.kernel.cgroup import cgroup_of
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.taskstats import TaskDelays
@@ -103,6 +105,9 @@ class WatchedTarget:
                     self._go_on(self._treatment, now_ns)
             except (PagepulseError, OSError) as error:
                 self._fail(error, now_ns)
+            except Exception as error:  # noqa: BLE001 - a fault of ours in one target must not end the others
+                log(Priority.ERROR, f"{self.plan.name}: {''.join(traceback.format_exception(error))}")
+                self._fail(PagepulseError("a fault of pagepulse itself", why=repr(error)), now_ns)
 
     def _begin(self, now_ns: int) -> None:
         self._try_ns = now_ns + _TRY_AGAIN_NS
@@ -134,7 +139,10 @@ class WatchedTarget:
         if why != self._why:
             log(Priority.WARNING, f"{self.plan.name}: {error}; trying again every {_TRY_AGAIN_NS // 1_000_000_000} s")
         self._why, self._try_ns = why, now_ns + _TRY_AGAIN_NS
-        self._end_fleet()
+        try:
+            self._end_fleet()
+        except Exception as another:  # noqa: BLE001 - as in `step`: what is half closed is given up
+            log(Priority.ERROR, f"{self.plan.name}: {''.join(traceback.format_exception(another))}")
 
     def _take(self, snapshot: Snapshot) -> None:
         process = self._processes.get(snapshot.pid)
@@ -157,7 +165,8 @@ class WatchedTarget:
         fleet = self._treatment.fleet if self._treatment is not None else None
         with suppress(TargetGone, KeyError):
             if fleet is not None:
-                return replace(facts, cgroup=cgroup_of(pid), swap_bytes=fleet.monitors[pid].process.swap_bytes())
+                return replace(facts, name=Census().name(pid) or facts.name, cgroup=cgroup_of(pid),
+                               swap_bytes=fleet.monitors[pid].process.swap_bytes())
         return facts
 
     def _evictions_of(self, pid: int) -> Evictions:
@@ -171,6 +180,8 @@ class WatchedTarget:
         elif kind == "ended" and isinstance(pid, int):
             self._processes.pop(pid, None)
             self._together.ended(pid)
+        elif kind == "exec" and pid in self._processes:
+            self._processes[pid].facts_due_ns = 0  # it has another name now
         elif kind == "pressure" and self._treatment is not None and self._treatment.fleet.roster.cgroup is not None:
             self._pressure = self._treatment.fleet.roster.cgroup.pressure()
         elif kind == "refused":
@@ -184,11 +195,14 @@ class WatchedTarget:
         """Go on with another plan; what is known of processes that are watched as before stays known."""
         before, self.plan = self.plan, plan
         if not plan.watches_like(before):
+            log(Priority.NOTICE, f"{plan.name}: begins anew: whom it watches, or how, has changed")
             self._end_fleet()
             self._try_ns = 0
         elif self._treatment is not None and (plan.schemes, plan.dry_run) != (before.schemes, before.dry_run):
             self._bank_applier()
             self._treatment.applier = self._applier()
+        if self._treatment is not None:
+            self._treatment.fleet.set_budget(plan.options.budget)
         if (plan.recording, plan.rotation) != (before.recording, before.rotation):
             self._set_recording(plan)
 
@@ -250,7 +264,8 @@ class WatchedTarget:
             processes=self._process_statuses(), dry_run=self.plan.dry_run, schemes=_scheme_statuses(applier),
             waiting_processes=_waiting(treatment.fleet) if treatment is not None else 0,
             refused=dict(treatment.fleet.refused) if treatment is not None else {}, pressure=self._pressure,
-            recording=None if self._recording is None else self._recording.status(), together=self._together.sizes)
+            recording=None if self._recording is None else self._recording.status(), together=self._together.sizes,
+            deaf=_deaf(treatment.fleet.roster) if treatment is not None else "")
 
     def _state(self) -> tuple[TargetState, str]:
         if self.paused:
@@ -286,6 +301,10 @@ def _scheme_statuses(applier: Applier | None) -> tuple[SchemeStatus, ...]:
 
 def _added(one: Evictions, other: Evictions) -> Evictions:
     return Evictions(one.evicted_bytes + other.evicted_bytes, one.returned_bytes + other.returned_bytes)
+
+
+def _deaf(roster: Roster) -> str:
+    return "" if roster.deaf is None else f"{roster.deaf.what}: {roster.deaf.why}"
 
 
 def _waiting(fleet: Fleet) -> int:

@@ -36,6 +36,9 @@ class FakeEvents:
     def fork(self, at_ns, parent, pid):
         self.told.append(Happened(at_ns, pid, parent))
 
+    def change(self, at_ns, pid):
+        self.told.append(Happened(at_ns, pid, None, changed=True))
+
     def exit(self, at_ns, pid):
         self.told.append(Happened(at_ns, pid, None))
 
@@ -43,7 +46,7 @@ class FakeEvents:
 @pytest.fixture(name="events")
 def _events(monkeypatch):
     events = FakeEvents()
-    monkeypatch.setattr(roster_module, "ProcessEvents", lambda: events)
+    monkeypatch.setattr(roster_module, "ProcessEvents", lambda **_: events)
     return events
 
 
@@ -61,6 +64,10 @@ class Proc:
 
     def grow(self, pid, rss_pages):
         (self.root / str(pid) / "statm").write_text(f"900 {rss_pages} 0")
+
+    def become(self, pid, exe):
+        (self.root / str(pid) / "exe").unlink()
+        (self.root / str(pid) / "exe").symlink_to(exe)
 
     def end(self, pid):
         for path in (self.root / str(pid)).iterdir():
@@ -164,7 +171,7 @@ def test_lost_events_are_made_up_for_by_looking(proc, events):
 
 
 def test_where_the_kernel_tells_of_no_forks_children_are_found_by_looking(proc, monkeypatch):
-    def refuse():
+    def refuse(**_):
         raise Unsupported("no", why="container")
 
     monkeypatch.setattr(roster_module, "ProcessEvents", refuse)
@@ -251,3 +258,56 @@ def test_where_nothing_was_heard_and_nothing_is_due_nobody_is_looked_for(proc, e
     (proc.root / "10").rmdir()
     proc.root.rmdir()  # to look would fail
     assert roster.call(SECOND) == (set(), [])
+
+
+def test_who_becomes_the_program_that_is_meant_late_is_watched_and_who_becomes_another_is_let_go(proc, events):
+    proc.start(10, exe="/bin/sh")
+    roster = roster_of(proc, exe="redis*")
+    assert roster.call(0) == (set(), [])
+    proc.become(10, "/usr/bin/redis-server")
+    events.change(SECOND, 10)
+    assert roster.call(SECOND + RIPE_NS) == (set(), [10])
+    events.change(2 * SECOND, 10)  # the same again
+    assert roster.call(2 * SECOND + RIPE_NS) == (set(), [])
+    proc.become(10, "/bin/sh")
+    events.change(3 * SECOND, 10)
+    assert roster.call(3 * SECOND + RIPE_NS) == ({10}, [])
+    proc.become(10, "/usr/bin/redis-server")
+    events.change(4 * SECOND, 10)
+    assert roster.call(4 * SECOND + RIPE_NS) == (set(), [10])
+
+
+def test_where_nobody_tells_of_execs_those_that_are_not_meant_are_asked_again_ever_more_seldom(proc, monkeypatch):
+    def refuse(**_):
+        raise Unsupported("no", why="container")
+
+    monkeypatch.setattr(roster_module, "ProcessEvents", refuse)
+    proc.start(10, exe="/bin/sh")
+    roster = roster_of(proc, exe="redis*")
+    asked, accepts = [], Selection.accepts
+    monkeypatch.setattr(Selection, "accepts", lambda *args: asked.append(1) or accepts(*args))
+    for tenth in range(3000):
+        assert roster.call(tenth * SECOND // 10) == (set(), [])
+    assert 8 < len(asked) < 20
+    assert roster.waiting == 0
+    proc.become(10, "/usr/bin/redis-server")
+    assert [pid for second in range(300, 361) for pid in roster.call(second * SECOND)[1]] == [10]
+    proc.become(10, "/bin/sh")
+    roster.ask_again(10, 361 * SECOND)  # whoever watches it has noticed
+    assert roster.call(361 * SECOND)[0] == {10}
+
+
+def test_lost_events_may_have_been_execs(proc, events):
+    proc.start(10, exe="/bin/sh")
+    roster = roster_of(proc, exe="redis*")
+    roster.call(0)
+    proc.become(10, "/usr/bin/redis-server")
+    drain = events.drain
+
+    def overflowing():
+        events.lost += 1
+        events.drain = drain
+        return []
+
+    events.drain = overflowing
+    assert roster.call(SECOND)[1] == [10]

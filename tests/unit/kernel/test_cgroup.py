@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pagepulse.errors import UsageError
-from pagepulse.kernel.cgroup import Cgroup
+from pagepulse.kernel import cgroup as cgroup_module
+from pagepulse.kernel.cgroup import Cgroup, cgroup_of
 
 
 @pytest.fixture(name="roots")
@@ -73,3 +74,12 @@ def test_pressure_is_told_where_the_kernel_measures_it_and_nowhere_else(roots):
 def test_a_path_that_is_no_group_is_refused(roots):
     with pytest.raises(UsageError, match="no control group"):
         Cgroup(Path("nowhere"), roots)
+
+
+@pytest.mark.parametrize(("content", "path"), [
+    (b"0::/a\rb\n", "/a?b"), (b"0::/a\x0cb\x1c\n", "/a?b?"), ("0::/a\u2028b\n".encode(), "/a?b"),
+    (b"0::/a\xffb\n", "/a?b"), (b"0::/a:b:c\n", "/a:b:c"), (b"garbage\n0::/a\n", "/a"), (b"", "")])
+def test_a_group_may_have_any_name(tmp_path, monkeypatch, content, path):
+    (tmp_path / "cgroup").write_bytes(content)
+    monkeypatch.setattr(cgroup_module, "Path", lambda _: tmp_path / "cgroup")
+    assert cgroup_of(1) == path

@@ -21,6 +21,10 @@ def end(at_ns, pid):
     return at_ns, (0x80000000, pid, pid, 0, 17)
 
 
+def exec_(at_ns, pid):
+    return at_ns, (2, pid, pid, 0, 0)
+
+
 def told(*events):
     """As the connector sends them: netlink and connector header, then the event; the rest of the buffer is old."""
     rows = []
@@ -57,3 +61,9 @@ def test_of_a_number_that_is_used_twice_each_life_is_taken_for_itself():
 def test_a_thousand_short_lives_are_nothing():
     lives = [event for pid in range(100, 1100) for event in (fork(pid, 10, pid), end(pid, pid))]
     assert told(*lives, fork(9999, 10, 5000)) == [Happened(9999, 5000, 10)]
+
+
+def test_who_became_another_program_is_told_of_unless_it_was_a_short_life():
+    assert told(exec_(1, 11)) == [Happened(1, 11, None, changed=True)]
+    assert told(fork(1, 10, 11), exec_(2, 11)) == [Happened(1, 11, 10), Happened(2, 11, None, changed=True)]
+    assert told(fork(1, 10, 11), exec_(2, 11), exec_(3, 11), end(4, 11)) == []

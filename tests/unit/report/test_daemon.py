@@ -24,6 +24,14 @@ def test_what_is_wrong_is_told():
     assert "process 7 is not watched: process 7 is watched by another pagepulse already" in text
 
 
+def test_what_holds_only_after_a_restart_and_who_cannot_hear_is_told():
+    answer = shown(target(deaf="the kernel tells us of no forks and exits: container"))
+    answer["reload"]["needs_restart"] = True
+    text = "\n".join(status_text(answer))
+    assert "takes effect when the daemon is started again" in text
+    assert "new processes are looked for now and then: the kernel tells us of no forks" in text
+
+
 def test_names_of_processes_cannot_move_the_cursor():
     hostile = shown(target(process()))
     hostile["targets"][0]["processes"][0]["name"] = "\x1b[2Jx"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pagepulse.errors import RefusedFile
-from pagepulse.service.config import in_words, load_configuration, signature
+from pagepulse.service.config import in_words, load_configuration, signature, unwritable_recordings
 
 SCHEME = {"schemes": [{"name": "idle", "action": "stat", "access_pattern": {}}]}
 REDIS = '[targets.redis]\nexe = "redis-server"\n'
@@ -78,12 +78,47 @@ def test_a_drop_in_says_more_of_a_target_or_says_it_again(directory):
     ("targets = 1\n", "targets: expected a table, got 1"),
     ("[tagets]\n", "'tagets': unknown table; did you mean 'targets'?"),
     ('[daemon]\nmetrics = "9753"\n', "daemon.metrics: expected an address and a port"),
+    ('[daemon]\nmetrics = "1.2.3.4.5:9753"\n', "daemon.metrics: expected an address of numbers, or localhost"),
+    ('[daemon]\ngroup = "nobody-of-that-name"\n', "daemon.group: expected a group of this machine"),
+    (f'[daemon]\nsocket = "/run/{"x" * 103}"\n', "daemon.socket: expected a path of at most 107 bytes"),
+    ('[daemon]\nsocket = "/etc/passwd"\n', "daemon.socket: expected a new name or that of a socket"),
+    ('[targets.x]\nexe = "a"\nuser = "4294967295"\n', "targets.x.user: expected a user of this machine"),
+    ('[targets.x]\nexe = "a"\nuser = "' + "9" * 5000 + '"\n', "targets.x.user: expected"),
     ('[daemon]\nsocket = "here"\n', "daemon.socket: expected an absolute path"),
     ('[targets.x]\nexe = "half a li', "expected TOML"),
 ])
 def test_what_makes_no_sense_is_refused_with_its_place(directory, text, words):
     write(directory / "pagepulse.toml", text)
     assert words in refusal(directory)
+
+
+def test_what_an_editor_leaves_beside_a_file_is_not_read(directory):
+    (directory / "conf.d" / ".#10.toml").symlink_to("root@host.1234:5678")
+    write(directory / "conf.d" / ".hidden.toml", "no toml")
+    assert load_configuration(directory).targets == ()
+
+
+def test_there_are_at_most_so_many_targets_in_all_files_together(directory):
+    for name, first in (("10", 0), ("20", 40)):
+        write(directory / "conf.d" / f"{name}.toml", "".join(f'[targets.t{place}]\nexe = "a"\n'
+                                                             for place in range(first, first + 40)))
+    assert "targets: expected at most 64 in all files, got 80" in refusal(directory)
+
+
+def test_recordings_that_could_not_be_begun_are_told(directory, tmp_path):
+    (tmp_path / "taken.data").write_text("mine")
+    names = {"gone": "nowhere/a.data", "folder": "etc", "foreign": "taken.data", "new": "new.data"}
+    write(directory / "pagepulse.toml", "".join(f'[targets.{name}]\nexe = "a"\nrecording = "{tmp_path}/{path}"\n'
+                                                for name, path in names.items()))
+    faults = unwritable_recordings(load_configuration(directory))
+    assert [fault.split(".")[1] for fault in faults] == ["gone", "folder", "foreign"]
+
+
+def test_two_targets_with_one_recording_are_refused_by_whatever_name(directory, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    write(directory / "pagepulse.toml", f'{REDIS}recording = "{tmp_path}/a.data"\n'
+                                        f'[targets.b]\nexe = "b"\nrecording = "{tmp_path}/link/a.data"\n')
+    assert "targets.b.recording: expected a file of its own, got that of redis" in refusal(directory)
 
 
 def test_the_file_that_said_it_last_is_named(directory):
@@ -115,6 +150,14 @@ def test_a_file_of_somebody_else_is_refused(directory):
 def test_a_directory_without_the_file_is_refused(tmp_path):
     assert "No such file" in refusal(tmp_path)
     assert "a configuration is a directory" in refusal(tmp_path / "nowhere")
+
+
+def test_a_change_after_a_file_was_read_is_seen_however_late_one_looks(directory):
+    write(directory / "pagepulse.toml", REDIS + 'schemes = "idle.json"\n')
+    configuration = load_configuration(directory)
+    assert configuration.signature == signature(directory, configuration.files)
+    write(directory / "idle.json", json.dumps(SCHEME) + " ")
+    assert configuration.signature != signature(directory, configuration.files)
 
 
 def test_each_change_of_a_file_changes_the_signature_and_nothing_else_does(directory):

@@ -73,3 +73,46 @@ def test_nothing_is_left_of_targets_that_are_gone_however_often_the_configuratio
     daemon.close()
 
     assert alive == [True, False, False, False]
+
+
+def test_a_fault_of_ours_in_one_target_ends_neither_the_daemon_nor_the_others(tmp_path, fleets, monkeypatch, capsys):
+    (tmp_path / "pagepulse.toml").write_text('[targets.bad]\nexe = "no-one-runs-bad"\n'
+                                             '[targets.good]\nexe = "no-one-runs-good"\n')
+    (tmp_path / "pagepulse.toml").chmod(0o600)
+    step = Fleet.step
+
+    def breaks(self, now_ns):
+        if "bad" in self.roster.selection.exe:
+            raise ValueError("not enough values to unpack")
+        return step(self, now_ns)
+
+    monkeypatch.setattr(Fleet, "step", breaks)
+    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), None, None,
+                            Script(*[lambda: None] * 4), Notifier())
+    daemon.run()
+    bad, good = daemon._published().status.targets
+    daemon.close()
+    assert (bad.state, good.state) == ("failed", "waiting")
+    assert bad.why == "a fault of pagepulse itself"
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_new_budget_is_taken_on_by_the_fleet_and_another_way_to_clear_begins_anew(tmp_path, fleets, capsys):
+    path = tmp_path / "pagepulse.toml"
+
+    def write(more: str) -> None:
+        new = tmp_path / "new~"
+        new.write_text(f'[targets.stays]\nexe = "no-one-runs-it"\n{more}')
+        new.chmod(0o600)
+        new.replace(path)
+
+    write("")
+    script = Script(lambda: None, lambda: write('budget = "5%"'), lambda: None)
+    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), None, None, script, Notifier())
+    daemon.run()
+    assert len(fleets) == 1
+    assert fleets[0]()._shared.share == daemon._published().status.targets[0].budget_share == 0.05
+    write('clear = "refs"')
+    daemon._load()
+    daemon.close()
+    assert "stays: begins anew" in capsys.readouterr().err

@@ -61,10 +61,40 @@ def refuse(_fd, _data):
 
 
 def test_what_an_earlier_daemon_wrote_stays(recording, tmp_path):
-    (tmp_path / "a.data").write_bytes(b"")
-    write(recording, 0, 1)
+    earlier = TargetRecording(tmp_path / "a.data", Rotation(), "web")
+    write(earlier, 0, 1)
+    earlier.close()
+    write(recording, 1, 1)
     assert len(list(tmp_path.glob("a-*.data"))) == 1
     recording.close()
+    assert ends(tmp_path) == [0, 1]
+
+
+def test_a_disk_that_is_full_for_hours_costs_no_old_part(tmp_path, monkeypatch, capsys):
+    recording = TargetRecording(tmp_path / "a.data", Rotation(size_bytes=1, keep=2), "web")
+    write(recording, 0, 3)
+    real = os.write
+
+    def nearly_full(fd, data):
+        return refuse(fd, data) if b"SNAP" in bytes(data) else real(fd, data)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", nearly_full)  # there is room for a header, and none for a snapshot
+        for place in range(3, 12):
+            recording._try_ns = 0
+            write(recording, place, 1)
+    recording.close()
+    assert ends(tmp_path) == [0, 1, 2]
+
+
+def test_a_file_that_another_one_writes_is_left_to_it_and_the_status_says_so(recording, tmp_path, capsys):
+    other = TargetRecording(tmp_path / "a.data", Rotation(), "other")
+    write(other, 0, 1)
+    write(recording, 1, 1)
+    assert "is being written" in recording.status().error
+    write(other, 2, 1)
+    other.close()
+    assert ends(tmp_path) == [0, 2]
 
 
 def test_what_holds_is_told_to_the_next_recording_whatever_came_between(recording, tmp_path, monkeypatch):

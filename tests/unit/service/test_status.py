@@ -73,7 +73,8 @@ def test_a_refused_configuration_is_told_with_its_age():
     assert status().to_json(NOW)["reload"]["error_age_s"] is None
     refused = replace(status(), reload=ReloadStatus(0, error="redis.toml: expected ...", failed_ns=NOW, failures=1))
     assert refused.to_json(NOW + SECOND)["reload"] == {
-        "loaded_age_s": 101.0, "loads": 1, "error": "redis.toml: expected ...", "error_age_s": 1.0, "failures": 1}
+        "loaded_age_s": 101.0, "loads": 1, "error": "redis.toml: expected ...", "error_age_s": 1.0, "failures": 1,
+        "needs_restart": False}
 
 
 def test_a_scheme_tells_why_it_waits_and_what_had_no_effect():

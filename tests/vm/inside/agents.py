@@ -6,6 +6,7 @@ Each acts from a process that is not the monitor: what the monitor clears itself
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 DAMON = Path("/sys/kernel/mm/damon/admin/kdamonds")
+DAMON_STAT = Path("/sys/module/damon_stat/parameters/enabled")
 LRU_GEN = Path("/sys/kernel/debug/lru_gen")
 LRU_GEN_ENABLED = Path("/sys/kernel/mm/lru_gen/enabled")
 _DAMON_MS = 3000
@@ -50,17 +52,19 @@ def _generations() -> list[tuple[int, int, int]]:
     return found
 
 
-def reclaim(_pid: int) -> None:
-    """The process's cgroup is asked for a third of its memory."""
+def reclaim(_pid: int, share: float = 0.5) -> None:
+    """The process's cgroup is asked for a share of its memory: of half of it, most of what is hot stays."""
     group = CGROUPS / "reclaimed"
     current = int((group / "memory.current").read_text())
     # Less than was asked for is an error to the kernel; what it did meanwhile is what counts here.
-    subprocess.run(["sh", "-c", 'echo "$1" >"$2" 2>/dev/null || true', "write", str(current // 3),
+    subprocess.run(["sh", "-c", 'echo "$1" >"$2" 2>/dev/null || true', "write", str(int(current * share)),
                     group / "memory.reclaim"], check=True)
 
 
 def damon(pid: int) -> None:
     """The kernel's DAMON watches the process for a while, with many regions."""
+    if DAMON_STAT.exists():  # Linux 7 watches all memory from the start, and lets no other DAMON be beside that
+        write(DAMON_STAT, "N")
     write(DAMON / "nr_kdamonds", 1)
     write(DAMON / "0/contexts/nr_contexts", 1)
     context = DAMON / "0/contexts/0"
@@ -77,6 +81,8 @@ def damon(pid: int) -> None:
 AGENTS: dict[str, Callable[[int], None]] = {"clear_refs": clear_refs, "MGLRU aging": age, "cgroup reclaim": reclaim}
 if DAMON.exists():
     AGENTS["DAMON"] = damon
+GENTLE = AGENTS | {"cgroup reclaim": functools.partial(reclaim, share=1 / 16)}
+"""The same, such that they can come again and again: a cgroup has only so much to give."""
 
 
 def in_cgroup(pid: int, name: str = "reclaimed") -> Path:

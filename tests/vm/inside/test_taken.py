@@ -17,7 +17,7 @@ from pagepulse.kernel.process import Process
 from pagepulse.kernel.target import Target
 from pagepulse.model.clearing import COLD, REFS
 from pagepulse.model.memory import PAGE, WINDOW, WINDOW_PAGES
-from vm.inside.agents import AGENTS, in_cgroup
+from vm.inside.agents import AGENTS, GENTLE, in_cgroup
 from workload import Workload
 
 pytestmark = pytest.mark.live
@@ -87,7 +87,7 @@ def recall(target: Target, touch: Workload, agent: str) -> float:
     target.clear(np.array([[start, end]], np.uint64))
     with touching(touch):
         for _ in range(PASSES - 1):
-            AGENTS[agent](touch.pid)
+            GENTLE[agent](touch.pid)
     AGENTS[agent](touch.pid)
     found = touched_pages(target, start, end)
     resident = set(np.flatnonzero(target.read_pages(start, end).present).tolist()) & set(HOT)
