@@ -6,7 +6,6 @@ Each acts from a process that is not the monitor: what the monitor clears itself
 
 from __future__ import annotations
 
-import functools
 import subprocess
 import time
 from collections.abc import Callable
@@ -52,12 +51,12 @@ def _generations() -> list[tuple[int, int, int]]:
     return found
 
 
-def reclaim(_pid: int, share: float = 0.5) -> None:
-    """The process's cgroup is asked for a share of its memory: of half of it, most of what is hot stays."""
+def reclaim(_pid: int) -> None:
+    """The process's cgroup is asked for half of its memory: most of what is hot stays."""
     group = CGROUPS / "reclaimed"
     current = int((group / "memory.current").read_text())
     # Less than was asked for is an error to the kernel; what it did meanwhile is what counts here.
-    subprocess.run(["sh", "-c", 'echo "$1" >"$2" 2>/dev/null || true', "write", str(int(current * share)),
+    subprocess.run(["sh", "-c", 'echo "$1" >"$2" 2>/dev/null || true', "write", str(current // 2),
                     group / "memory.reclaim"], check=True)
 
 
@@ -81,8 +80,8 @@ def damon(pid: int) -> None:
 AGENTS: dict[str, Callable[[int], None]] = {"clear_refs": clear_refs, "MGLRU aging": age, "cgroup reclaim": reclaim}
 if DAMON.exists():
     AGENTS["DAMON"] = damon
-GENTLE = AGENTS | {"cgroup reclaim": functools.partial(reclaim, share=1 / 16)}
-"""The same, such that they can come again and again: a cgroup has only so much to give."""
+ONCE = {"cgroup reclaim"}
+"""Comes once: what it found in use it asks about no more while it finds enough that is not."""
 
 
 def in_cgroup(pid: int, name: str = "reclaimed") -> Path:

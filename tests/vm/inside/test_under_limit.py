@@ -25,8 +25,11 @@ PATIENCE_NS = 90_000_000_000
 
 
 @pytest.fixture(name="busy")
-def _busy(swap) -> Iterator[tuple[Workload, Path]]:
-    """A program that uses all of its 47 MiB all the time, and its group."""
+def _busy(swap, probes) -> Iterator[tuple[Workload, Path]]:
+    """A program that uses all of its 47 MiB all the time, and its group.
+
+    Not while probes are attached or detached: an emulated processor trips over a function that is just being patched.
+    """
     with Workload("touch", "--area", f"a:{PAGES * PAGE}:lazy") as touch:
         group = in_cgroup(touch.pid, "short")
         with all_touched(touch):
@@ -49,7 +52,7 @@ def all_touched(touch: Workload) -> Iterator[None]:
         thread.join()
 
 
-def test_nothing_is_cleared_once_the_group_is_short_of_memory(busy, reader, probes, record_testsuite_property):
+def test_nothing_is_cleared_once_the_group_is_short_of_memory(reader, probes, busy, record_testsuite_property):
     touch, group = busy
     process = Process(touch.pid)
     waiter = Waiter(process.pidfd)
