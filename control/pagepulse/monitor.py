@@ -228,8 +228,7 @@ class Monitor:
 
         The kernel's own search for cold pages clears accessed bits then, and reads show what it found.
         """
-        pressure = self.waits.look(now_ns).pressure
-        self._spared = pressure is not None and pressure.is_high
+        self._spared = self.waits.look(now_ns).is_short
         self.target.keeps_taken = not self._spared
         return self._spared
 

@@ -65,6 +65,7 @@ def test_pages_that_the_kernel_joins_meanwhile_are_seen_as_huge_and_stay_whole(k
         engine = new_engine(target)
         measure(engine)
         assert huge_bytes(touch.pid, start) == 0
+        before = splits()  # watching must not take apart what khugepaged has just joined, either
         touch.command("huge a")
 
         def are_joined() -> bool:
@@ -73,7 +74,6 @@ def test_pages_that_the_kernel_joins_meanwhile_are_seen_as_huge_and_stay_whole(k
             return huge_bytes(touch.pid, start) == len(whole) * CHUNK
 
         assert wait_until(are_joined)
-        before = splits()
         measure(engine)
         touch.command("touch a 3000 1")
         measure(engine)

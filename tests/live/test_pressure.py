@@ -27,7 +27,8 @@ class Pressing(WaitWatch):
     some = 0.0
 
     def look(self, _now_ns: int) -> Waits:
-        self.newest = Waits(pressure=Pressure(0, 0, self.some, 0.0))
+        pressure = Pressure(0, 0, self.some, 0.0)
+        self.newest = Waits(pressure=pressure, is_short=pressure.is_high)
         return self.newest
 
 

@@ -24,7 +24,7 @@ def system_facts(proc: Path = Path("/proc")) -> SystemFacts:
         now_ns=time.monotonic_ns(), total_bytes=sizes["MemTotal"], free_bytes=sizes["MemFree"],
         available_bytes=sizes["MemAvailable"], swap_total_bytes=sizes.get("SwapTotal", 0),
         swap_free_bytes=sizes.get("SwapFree", 0), swapped_out_bytes=int(events.get("pswpout", 0)) * PAGE,
-        pressure=_pressure(proc / "pressure/memory"))
+        pressure=pressure_of(proc / "pressure/memory"))
 
 
 def target_counters(process: Process, proc: Path = Path("/proc")) -> Counters:
@@ -33,13 +33,13 @@ def target_counters(process: Process, proc: Path = Path("/proc")) -> Counters:
     Raises:
         TargetGone: The process has exited.
     """
-    stat, pressure = process.stat(), _pressure(proc / "pressure/memory")
+    stat, pressure = process.stat(), pressure_of(proc / "pressure/memory")
     return Counters(time.monotonic_ns(), process.rss_bytes(), process.swap_bytes(), stat.minor_faults,
                     stat.major_faults, stat.cpu_ns, pressure.some_us if pressure else None,
                     pressure.full_us if pressure else None)
 
 
-def _pressure(path: Path) -> Pressure | None:
+def pressure_of(path: Path) -> Pressure | None:
     """`some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and a line for full; None without PSI, or with psi=0."""
     try:
         lines = path.read_text().splitlines()

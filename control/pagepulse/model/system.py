@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+REFAULTS_ABOVE_HZ = 100
+"""Pages a second that were reclaimed and fetched back: at 0.1 ms each, a hundredth of the time is waited for them."""
+
 HIGH_ABOVE = 0.01
 """Share of ten seconds in which some task waited for memory."""
 
@@ -52,6 +55,8 @@ class Waits:
     """Of its control group; None: it has none of its own, or the kernel does not measure it."""
     share: float = 0.0
     """Of the time between the last two looks: how long its threads waited, together."""
+    is_short: bool = False
+    """The kernel takes what is in use, of the target's group or, where that cannot be told, of the machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,3 +77,53 @@ def test_without_a_group_of_its_own_there_is_no_pressure_of_it(place, membership
 def test_a_process_that_has_ended_waits_for_nothing(place):
     (place / "proc" / "7" / "cgroup").unlink()
     assert watch_of(place, FakeDelays(None)).look(SECOND).pressure is None
+
+
+# --- is its memory short? ------------------------------------------------------------------------------------------
+
+NONE = PRESSURE.replace("12.50", "0.00")
+
+
+def is_short(place, *, watch=None, at=SECOND):
+    return (watch or watch_of(place)).look(at).is_short
+
+
+def test_pressure_of_its_group_says_whether_memory_is_short_whatever_the_machine_has(place):
+    (place / "proc" / "pressure").mkdir()
+    (place / "proc" / "pressure" / "memory").write_text(NONE)
+    assert is_short(place)
+    (place / "groups" / "a.slice" / "b.service" / "memory.pressure").write_text(NONE)
+    (place / "proc" / "pressure" / "memory").write_text(PRESSURE)
+    assert not is_short(place)
+
+
+@pytest.mark.parametrize("membership", ["0::/\n", "12:memory:/old\n"])
+def test_without_a_group_of_its_own_the_pressure_of_the_machine_counts(place, membership):
+    (place / "proc" / "7" / "cgroup").write_text(membership)
+    (place / "proc" / "pressure").mkdir()
+    (place / "proc" / "pressure" / "memory").write_text(PRESSURE)
+    assert is_short(place)
+    assert watch_of(place).look(SECOND).pressure is None  # it is not the group's
+    (place / "proc" / "pressure" / "memory").write_text(NONE)
+    assert not is_short(place)
+
+
+@pytest.mark.parametrize(("source", "membership"), [
+    ("proc/vmstat", "0::/\n"), ("groups/a.slice/b.service/memory.stat", "0::/a.slice/b.service\n"),
+    ("groups/memory/old/memory.stat", "12:memory:/old\n0::/\n")])
+def test_where_no_pressure_is_measured_what_comes_back_after_reclaim_counts(place, source, membership):
+    (place / "proc" / "7" / "cgroup").write_text(membership)
+    (place / "groups" / "a.slice" / "b.service" / "memory.pressure").unlink()
+    counters = place / source
+    counters.parent.mkdir(parents=True, exist_ok=True)
+    (place / "proc" / "vmstat").write_text("workingset_refault_anon 5\n")
+    watch, found = watch_of(place), []
+    for second, pages in enumerate((1000, 1050, 1400, 1410), start=1):
+        counters.write_text(f"pgsteal 70\nworkingset_refault_anon {pages - 900}\nworkingset_refault_file 900\n")
+        found.append(is_short(place, watch=watch, at=2 * second * SECOND))
+    assert found == [False, False, True, False]
+
+
+def test_where_nothing_is_measured_memory_is_not_short(place):
+    (place / "groups" / "a.slice" / "b.service" / "memory.pressure").unlink()
+    assert not is_short(place)

@@ -80,10 +80,14 @@ def damon(pid: int) -> None:
 AGENTS: dict[str, Callable[[int], None]] = {"clear_refs": clear_refs, "MGLRU aging": age, "cgroup reclaim": reclaim}
 if DAMON.exists():
     AGENTS["DAMON"] = damon
+ONCE = {"cgroup reclaim", "MGLRU aging"}
+"""Come once. What reclaim found in use it asks about no more while it finds enough that is not; and on 6.1 the last of some
+agings in a row often cleared nothing (why is not known), which proves nothing of us."""
 
 
-def in_cgroup(pid: int) -> None:
+def in_cgroup(pid: int, name: str = "reclaimed") -> Path:
     """Put a process into a cgroup of its own, before it has memory to speak of."""
     write(CGROUPS / "cgroup.subtree_control", "+memory")
-    (CGROUPS / "reclaimed").mkdir(exist_ok=True)
-    write(CGROUPS / "reclaimed/cgroup.procs", pid)
+    (CGROUPS / name).mkdir(exist_ok=True)
+    write(CGROUPS / name / "cgroup.procs", pid)
+    return CGROUPS / name

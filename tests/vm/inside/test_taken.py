@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Accessed bits that another agent clears: kept by the probes on the kernel's clearing functions, lost without them."""
 
+import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,7 +17,7 @@ from pagepulse.kernel.process import Process
 from pagepulse.kernel.target import Target
 from pagepulse.model.clearing import COLD, REFS
 from pagepulse.model.memory import PAGE, WINDOW, WINDOW_PAGES
-from vm.inside.agents import AGENTS, in_cgroup
+from vm.inside.agents import AGENTS, ONCE, in_cgroup
 from workload import Workload
 
 pytestmark = pytest.mark.live
@@ -23,6 +25,10 @@ pytestmark = pytest.mark.live
 PAGES = 4096
 STEP = 13
 HOT = list(range(0, PAGES, STEP))
+TURNS = 4
+"""In which all hot pages are touched, over and over."""
+PASSES = 4
+"""Of another agent, the last of them when nobody touches anything any more: it finds what it left."""
 
 
 @pytest.fixture(name="touch")
@@ -55,12 +61,33 @@ def touched_pages(target: Target, start: int, end: int) -> set[int]:
     return {(address - start) // PAGE for address in addresses.tolist() if start <= address < end}
 
 
+@contextmanager
+def touching(touch: Workload) -> Iterator[None]:
+    """Hot pages are touched all the time; on leaving, each was at least twice."""
+    turns, is_over = itertools.count(), threading.Event()
+
+    def run() -> None:
+        for turn in turns:
+            if is_over.wait(0.01) and turn >= 2 * TURNS:
+                return
+            touch.command(f"touch a {turn % TURNS * STEP} {len(HOT) // TURNS} {TURNS * STEP}")
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def recall(target: Target, touch: Workload, agent: str) -> float:
-    """Share of the hot pages that count as touched after the agent was there, of those that are still in memory."""
+    """Share of the hot pages that count as touched, of those that are still in memory, with the agent at work."""
     start, end = touch.area("a")
     touch.command(f"touch a 0 {PAGES}")  # back from swap
     target.clear(np.array([[start, end]], np.uint64))
-    touch.command(f"touch a 0 {len(HOT)} {STEP}")
+    with touching(touch):
+        for _ in range(0 if agent in ONCE else PASSES - 1):
+            AGENTS[agent](touch.pid)
     AGENTS[agent](touch.pid)
     found = touched_pages(target, start, end)
     resident = set(np.flatnonzero(target.read_pages(start, end).present).tolist()) & set(HOT)

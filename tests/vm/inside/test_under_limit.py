@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A control group with a limit below what its program uses: the kernel's own figures say so, and nothing is cleared."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pagepulse.kernel.process import Process
+from pagepulse.kernel.usage import Waiter
+from pagepulse.model.memory import PAGE
+from pagepulse.monitor import Monitor, MonitorOptions
+from vm.inside.agents import in_cgroup, write
+from workload import Workload
+
+pytestmark = pytest.mark.live
+
+PAGES, LIMIT_BYTES = 12_000, 32 << 20
+PATIENCE_NS = 90_000_000_000
+
+
+@pytest.fixture(name="busy")
+def _busy(swap, probes) -> Iterator[tuple[Workload, Path]]:
+    """A program that uses all of its 47 MiB all the time, and its group.
+
+    Not while probes are attached or detached: an emulated processor trips over a function that is just being patched.
+    """
+    with Workload("touch", "--area", f"a:{PAGES * PAGE}:lazy") as touch:
+        group = in_cgroup(touch.pid, "short")
+        with all_touched(touch):
+            yield touch, group
+
+
+@contextmanager
+def all_touched(touch: Workload) -> Iterator[None]:
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.is_set():
+            touch.command(f"touch a 0 {PAGES}")
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_nothing_is_cleared_once_the_group_is_short_of_memory(reader, probes, busy, record_testsuite_property):
+    touch, group = busy
+    process = Process(touch.pid)
+    waiter = Waiter(process.pidfd)
+    monitor = Monitor(process, reader, probes, MonitorOptions(duration_ns=PATIENCE_NS))
+    begun, found = time.monotonic(), []
+    try:
+        for snapshot in monitor.snapshots(waiter):
+            found.append(snapshot.spared)
+            if len(found) == 3:
+                write(group / "memory.max", LIMIT_BYTES)
+            if found[-1]:
+                break
+    finally:
+        write(group / "memory.max", "max")
+        monitor.close()
+        waiter.close()
+        process.close()
+    record_testsuite_property("short of memory", f"seen after {time.monotonic() - begun:.1f} s")
+    assert found[:3] == [False] * 3
+    assert found[-1]
