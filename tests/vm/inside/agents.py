@@ -81,8 +81,8 @@ AGENTS: dict[str, Callable[[int], None]] = {"clear_refs": clear_refs, "MGLRU agi
 if DAMON.exists():
     AGENTS["DAMON"] = damon
 ONCE = {"cgroup reclaim", "MGLRU aging"}
-"""Come once. What reclaim found in use it asks about no more while it finds enough that is not; and on 6.1 the last of some
-agings in a row often cleared nothing (why is not known), which proves nothing of us."""
+"""Come once. What reclaim found in use it asks about no more while it finds enough that is not; and on 6.1 the last of
+some agings in a row often cleared nothing (why is not known), which proves nothing of us."""
 
 
 def in_cgroup(pid: int, name: str = "reclaimed") -> Path:
