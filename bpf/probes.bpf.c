@@ -5,7 +5,7 @@
  *   faults   page faults of the target, counted for each window of 64 pages. From handle_mm_fault by kprobe, or, on a
  *            kernel without kprobes, from the raw tracepoint page_fault_user.
  *   taken    accessed bits that another agent (reclaim, MGLRU, DAMON, idle page tracking, clear_refs) clears under us,
- *            kept for each window as a mask. By kprobe only.
+ *            kept for each window as a mask, of one target or of many. By kprobe only.
  *
  * Everything is filtered here, by the target's mm or process, and counted here. Of each table there are two: Python has
  * the programs write to the other one, waits until nobody is left in the first, and takes it out. To delete from a table
@@ -16,11 +16,14 @@
 #include <linux/ptrace.h>
 #include "pagepulse.h"
 
+#define TARGETS 8192 /* processes whose accessed bits are kept at the same time */
+
 BPF_F_TABLE("array", u32, struct pp_filter, filter, 1, 1024); /* 1024 = BPF_F_MMAPABLE */
 BPF_F_TABLE("array", u32, struct pp_loss, loss, 1, 1024);
 BPF_TABLE("hash", u64, u64, faults0, PP_FAULTS); /* window address -> faults */
 BPF_TABLE("hash", u64, u64, faults1, PP_FAULTS);
-BPF_TABLE("hash", u64, u64, taken0, PP_TAKEN); /* window address -> mask of pages */
+BPF_TABLE("hash", u64, u64, watched, TARGETS); /* mm -> number of the target, less than the bytes of a window */
+BPF_TABLE("hash", u64, u64, taken0, PP_TAKEN); /* window address + number of the target -> mask of pages */
 BPF_TABLE("hash", u64, u64, taken1, PP_TAKEN);
 
 #define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), (void *)(from))
@@ -75,7 +78,7 @@ static __always_inline void count_fault(struct pp_filter *f, u64 address)
 	__sync_fetch_and_add(&l->faults_done[now & 1], 1);
 }
 
-static __always_inline void keep_taken(struct pp_filter *f, u64 window, u64 mask)
+static __always_inline void keep_taken(struct pp_filter *f, u64 key, u64 mask)
 {
 	int zero = 0;
 	u64 nothing = 0, *kept;
@@ -90,9 +93,9 @@ static __always_inline void keep_taken(struct pp_filter *f, u64 window, u64 mask
 		return;
 	}
 	if (now)
-		kept = taken1.lookup_or_try_init(&window, &nothing);
+		kept = taken1.lookup_or_try_init(&key, &nothing);
 	else
-		kept = taken0.lookup_or_try_init(&window, &nothing);
+		kept = taken0.lookup_or_try_init(&key, &nothing);
 	/* Agents hold the page table's lock, and a window lies in one page table: no other writer at the same time. */
 	if (kept)
 		*kept |= mask;
@@ -101,13 +104,15 @@ static __always_inline void keep_taken(struct pp_filter *f, u64 window, u64 mask
 	__sync_fetch_and_add(&l->taken_done[now & 1], 1);
 }
 
-/* Does this vm_area_struct belong to the target, and is it not we who clear it on purpose? */
-static __always_inline bool is_others_work_on_target(struct pp_filter *f, u64 vma)
+/* The number of the target that this vm_area_struct belongs to; 0: of none, or it is we who clear it on purpose. */
+static __always_inline u64 *number_if_others_clear(struct pp_filter *f, u64 vma)
 {
 	u64 mm = 0;
 
 	READ(mm, vma + VMA_MM);
-	return mm && mm == f->mm && (u32)bpf_get_current_pid_tgid() != f->self;
+	if ((u32)bpf_get_current_pid_tgid() == f->self)
+		return 0;
+	return watched.lookup(&mm);
 }
 
 /* exceptions:page_fault_user, TP_PROTO(unsigned long address, struct pt_regs *regs, unsigned long error_code) */
@@ -138,14 +143,17 @@ int on_handle_mm_fault(struct pt_regs *ctx)
 int on_pte_clear_young(struct pt_regs *ctx)
 {
 	int zero = 0;
-	u64 pte = 0, address = PT_REGS_PARM2(ctx);
+	u64 pte = 0, address = PT_REGS_PARM2(ctx), *number;
 	struct pp_filter *f = filter.lookup(&zero);
 
-	if (!f || !is_others_work_on_target(f, PT_REGS_PARM1(ctx)))
+	if (!f)
+		return 0;
+	number = number_if_others_clear(f, PT_REGS_PARM1(ctx));
+	if (!number)
 		return 0;
 	READ(pte, PT_REGS_PARM3(ctx));
 	if (pte & ACCESSED)
-		keep_taken(f, address & WINDOW_MASK, 1ULL << ((address >> 12) & (PP_WINDOW_PAGES - 1)));
+		keep_taken(f, (address & WINDOW_MASK) + *number, 1ULL << ((address >> 12) & (PP_WINDOW_PAGES - 1)));
 	return 0;
 }
 
@@ -153,16 +161,19 @@ int on_pte_clear_young(struct pt_regs *ctx)
 int on_pmd_clear_young(struct pt_regs *ctx)
 {
 	int zero = 0;
-	u64 pmd = 0, address = PT_REGS_PARM2(ctx) & CHUNK_MASK;
+	u64 pmd = 0, address = PT_REGS_PARM2(ctx) & CHUNK_MASK, *number;
 	struct pp_filter *f = filter.lookup(&zero);
 
-	if (!f || !is_others_work_on_target(f, PT_REGS_PARM1(ctx)))
+	if (!f)
+		return 0;
+	number = number_if_others_clear(f, PT_REGS_PARM1(ctx));
+	if (!number)
 		return 0;
 	READ(pmd, PT_REGS_PARM3(ctx));
 	if (!(pmd & ACCESSED) || !(pmd & 0x80)) /* no leaf: the bit of a table says nothing of one page */
 		return 0;
 #pragma unroll
 	for (int i = 0; i < PP_TABLE_PAGES / PP_WINDOW_PAGES; i++)
-		keep_taken(f, address + i * PP_WINDOW_PAGES * 4096, ~0ULL);
+		keep_taken(f, address + *number + i * PP_WINDOW_PAGES * 4096, ~0ULL);
 	return 0;
 }

@@ -8,11 +8,13 @@ one. What would harm a real target (a partial clear of a huge page) fails the te
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pagepulse.errors import TargetGone
+from pagepulse.kernel.instruments import Instruments
 from pagepulse.model.engine import Engine
 from pagepulse.model.memory import (
     CHUNK,
@@ -36,6 +38,39 @@ MIB = 1 << 20
 MS = 1_000_000
 SECOND = 1_000_000_000
 CHUNK_PAGES = CHUNK // PAGE
+
+
+class NoProbes:
+    """For a target of whom no probe tells anything."""
+
+    attached = ()
+    sees_taken = counts_faults = False
+    lost = taken_lost = 0
+    own_clear = nullcontext()
+
+    def watch(self, target) -> None:
+        """Nothing looks."""
+
+    def drain_taken(self) -> tuple[Addresses, Masks]:
+        return np.empty(0, np.uint64), np.empty(0, np.uint64)
+
+    drain_faults = drain_taken
+
+
+class NoSharedProbes:
+    """For a fleet without a kernel: nobody else clears anything."""
+
+    attached = ()
+
+    def of_one(self) -> NoSharedProbes:
+        return self
+
+    def close(self) -> None:
+        """Nothing to detach."""
+
+
+NO_INSTRUMENTS = Instruments(None, NoSharedProbes())  # type: ignore[arg-type]
+"""For a fleet whose monitors are fakes."""
 
 
 @dataclass

@@ -11,10 +11,11 @@ from typing import Any
 
 from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.kernel.prices import calibrate
-from pagepulse.kernel.probes import NoProbes, Probes
+from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.refs import TLB_NS
+from pagepulse.kernel.shared_probes import OneOfMany
 from pagepulse.kernel.target import Target
 from pagepulse.kernel.taskstats import TaskDelays
 from pagepulse.kernel.usage import Waiter, cpu_ns, rss_peak_bytes
@@ -102,7 +103,7 @@ class Monitor:
         PagepulseError: Its memory cannot be cleared as a whole, and that was asked for.
     """
 
-    def __init__(self, process: Process, reader: Reader, probes: Probes | NoProbes, options: MonitorOptions,
+    def __init__(self, process: Process, reader: Reader, probes: Probes | OneOfMany, options: MonitorOptions,
                  prices: Prices | None = None, delays: TaskDelays | None = None) -> None:
         self.process, self._reader, self._probes, self._options = process, reader, probes, options
         self.prices = prices or calibrate(reader)

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import urllib.request
@@ -18,7 +19,7 @@ from live.machine import wait_until
 from live.recorder import assert_refused, pagepulse
 from pagepulse.capture import Recording
 from pagepulse.kernel.capabilities import KEPT
-from workload import Workload
+from workload import PROGRAMS, Workload
 
 pytestmark = pytest.mark.live
 
@@ -103,6 +104,19 @@ def test_what_several_map_of_one_file_counts_once_in_their_sum(tmp_path):
         each = [process["rss_bytes"] for process in told["processes"]]
         assert min(each) >= 24 * MIB
         assert told["rss_bytes"] <= sum(each) - 23 * MIB
+        assert daemon.end() == 0
+
+
+def test_of_two_targets_that_mean_a_process_the_one_named_first_has_it(tmp_path):
+    own = shutil.copy(PROGRAMS / "pulse", tmp_path / "own")  # no other test's program is meant
+    with (Workload(own, "--size", "16MiB") as pulse, control_group("first") as group,
+          Daemon(tmp_path, f'[targets.first]\ncgroup = "{group}"\nbudget = "5%"\n'
+                           f'[targets.rest]\nexe = "{own}"\nbudget = "5%"\n') as daemon):
+        daemon.start()
+        assert daemon.tells("rest", are_watched(pulse.pid)), daemon.log
+        (group / "cgroup.procs").write_text(str(pulse.pid))
+        assert daemon.tells("first", are_watched(pulse.pid)), daemon.log
+        assert not daemon.target("rest")["processes"]
         assert daemon.end() == 0
 
 

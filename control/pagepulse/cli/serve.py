@@ -8,13 +8,11 @@ import faulthandler
 from contextlib import ExitStack
 from pathlib import Path
 
-from pagepulse.cli.session import delays_if_counted
 from pagepulse.errors import PagepulseError
 from pagepulse.kernel.capabilities import KEPT, keep_only
 from pagepulse.kernel.census import allow_many_files
 from pagepulse.kernel.host import facts, require
-from pagepulse.kernel.program import Programs
-from pagepulse.kernel.reader import Reader
+from pagepulse.kernel.instruments import instruments
 from pagepulse.kernel.usage import Wakeups, end_at_interrupt
 from pagepulse.service.config import load_configuration
 from pagepulse.service.daemon import ONLY_ROOT, Daemon
@@ -47,10 +45,10 @@ class Serve:
         allow_many_files()
         with ExitStack() as stack:
             notifier = Notifier()
-            reader = Reader(stack.enter_context(Programs()))
+            tools = stack.enter_context(instruments())
             wakeups = Wakeups()
             stack.callback(wakeups.close)
-            daemon = Daemon(args.config, configuration, reader, delays_if_counted(stack), wakeups, notifier)
+            daemon = Daemon(args.config, configuration, tools, wakeups, notifier)
             stack.callback(daemon.close)
             server = Server(Path(configuration.daemon.socket), configuration.daemon.group, daemon.requests.answer)
             stack.callback(server.close)

@@ -10,17 +10,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from pagepulse.cli.options import monitor_options, selection
-from pagepulse.errors import PagepulseError, TargetGone, Unsupported, UsageError
+from pagepulse.errors import PagepulseError, TargetGone, UsageError
 from pagepulse.fleet import Fleet, Roster
 from pagepulse.kernel.census import allow_many_files
 from pagepulse.kernel.host import facts, require
+from pagepulse.kernel.instruments import delays_if_counted, instruments
 from pagepulse.kernel.launch import Command
 from pagepulse.kernel.lock import TargetLock
 from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.program import Programs
 from pagepulse.kernel.reader import Reader
-from pagepulse.kernel.taskstats import TaskDelays
 from pagepulse.kernel.usage import Waiter, end_at_interrupt
 from pagepulse.monitor import Monitor, MonitorOptions
 
@@ -116,7 +116,7 @@ def fleet_session(args: argparse.Namespace, *, acts: bool = False, mute: bool = 
         Process(pid).close()  # a named process that is not there is a mistake
     allow_many_files()
     with ExitStack() as stack:
-        reader = Reader(stack.enter_context(Programs()))
+        tools = stack.enter_context(instruments())
         command = Command(args.argv, mute=mute) if args.argv else None
         if command is not None:
             stack.callback(command.end)
@@ -128,24 +128,12 @@ def fleet_session(args: argparse.Namespace, *, acts: bool = False, mute: bool = 
                   "  new processes are looked for once a second", file=sys.stderr)
         waiter = Waiter(None)
         stack.callback(waiter.close)
-        fleet = Fleet(reader, roster, options, delays_if_counted(stack))
+        fleet = Fleet(tools, roster, options)
         stack.callback(fleet.close)
         running = FleetSession(fleet, waiter, options, command)
         yield running
         if command is not None:
             running.exit_status = command.end()
-
-
-def delays_if_counted(stack: ExitStack) -> TaskDelays | None:
-    """Who tells what targets wait for, if the kernel counts it."""
-    if TaskDelays.hint():
-        return None
-    try:
-        delays = TaskDelays()
-    except Unsupported:
-        return None
-    stack.callback(delays.close)
-    return delays
 
 
 def refuse_emptiness(running: FleetSession) -> None:

@@ -24,12 +24,10 @@ from pagepulse.fleet.glances import Glances
 from pagepulse.fleet.member import Member
 from pagepulse.fleet.roster import RIPE_NS, Roster
 from pagepulse.fleet.stepwise import until_the_end
+from pagepulse.kernel.instruments import Instruments
 from pagepulse.kernel.lock import TargetLock
 from pagepulse.kernel.prices import calibrate
-from pagepulse.kernel.probes import NoProbes
 from pagepulse.kernel.process import Process
-from pagepulse.kernel.reader import Reader
-from pagepulse.kernel.taskstats import TaskDelays
 from pagepulse.kernel.usage import Waiter, cpu_ns
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.monitor import Monitor, MonitorOptions, Totals
@@ -47,18 +45,17 @@ class Fleet:
     """Watches many processes.
 
     Args:
-        reader: The reader.
+        tools: The reader, the probes, and who tells of delays.
         roster: Who is to be watched; the caller closes it.
         options: How to watch. `aggregation_ns` is the shortest interval; the budget is that of all together.
-        delays: Asked for what targets waited for; None: snapshots do not tell.
         clock: CPU time in nanoseconds that is booked here: all of this process, where this is all that it does.
     """
 
-    def __init__(self, reader: Reader, roster: Roster, options: MonitorOptions, delays: TaskDelays | None = None,
+    def __init__(self, tools: Instruments, roster: Roster, options: MonitorOptions,
                  clock: Callable[[], int] = cpu_ns) -> None:
-        self._reader, self.roster, self._delays, self._cpu_ns = reader, roster, delays, clock
+        self._tools, self.roster, self._cpu_ns = tools, roster, clock
         self._options = replace(options, pinned=False)
-        self.prices = calibrate(reader)
+        self.prices = calibrate(tools.reader)
         self._shared = SharedBudget(options.budget)
         self._backlog = Backlog(roster.rss_bytes)
         self._backlog_told = Unknown()
@@ -71,7 +68,7 @@ class Fleet:
         self._settled_ns, self._settled_cpu_ns = time.monotonic_ns(), self._cpu_ns()
         self._visits_ns = self._taxes_ns = 0.0
         self._pressure_due_ns = 0
-        self.totals = Totals(time.monotonic_ns(), cpu_ns())
+        self.totals = Totals(time.monotonic_ns(), cpu_ns(), probes=tools.probes.attached)
         self.opened = 0
         """How many processes were watched so far."""
         self.refused: dict[int, str] = {}
@@ -248,9 +245,11 @@ class Fleet:
             stack.callback(process.close)
             lock = TargetLock(process)
             stack.callback(lock.close)
-            monitor = Monitor(process, self._reader, NoProbes(), self._options, self.prices, self._delays)
+            probes = self._tools.probes.of_one()
+            stack.callback(probes.close)
+            monitor = Monitor(process, self._tools.reader, probes, self._options, self.prices, self._tools.delays)
             stack.pop_all()
-        return Member(process, lock, monitor)
+        return Member(process, lock, probes, monitor)
 
     def _drop(self, pid: int) -> None:
         member = self._members.pop(pid, None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pagepulse.kernel.lock import TargetLock
 from pagepulse.kernel.process import Process
+from pagepulse.kernel.shared_probes import OneOfMany
 from pagepulse.model.memory import PAGE
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.monitor import Monitor
@@ -28,6 +29,7 @@ class Member:
 
     process: Process
     lock: TargetLock
+    probes: OneOfMany
     monitor: Monitor
     steps: Generator[int, None, Snapshot] | None = None
     """The aggregation interval that is under way."""
@@ -127,6 +129,7 @@ class Member:
         if self.steps is not None:
             self.steps.close()
         self.monitor.close()
+        self.probes.close()
         self.lock.close()
         self.process.close()
         self.steps = None

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pagepulse.errors import Unsupported
 from pagepulse.fleet.selection import Selection
 from pagepulse.kernel.census import Census
@@ -24,13 +26,15 @@ class Roster:
     Args:
         selection: Which processes are meant.
         census: To look at /proc.
+        is_anothers: Whether a process belongs to somebody who comes before us; it waits until it does no more.
 
     Raises:
         UsageError: The control group does not exist.
     """
 
-    def __init__(self, selection: Selection, census: Census | None = None) -> None:
-        self.selection = selection
+    def __init__(self, selection: Selection, census: Census | None = None,
+                 is_anothers: Callable[[int], bool] = lambda _pid: False) -> None:
+        self.selection, self._is_anothers = selection, is_anothers
         self._census = census or Census()
         self._cgroup = None if selection.cgroup is None else Cgroup(selection.cgroup)
         self._named = set(selection.pids)
@@ -76,6 +80,20 @@ class Roster:
     def waiting(self) -> int:
         """Processes that belong to it and are too young or too small to be watched."""
         return len(self._waiting)
+
+    def has(self, pid: int) -> bool:
+        """Whether this process was offered to be watched, and belongs here still."""
+        return pid in self._offered
+
+    def give_way(self, now_ns: int) -> bool:
+        """Let go of those that belong to somebody who comes before us by now; whether there were any."""
+        theirs = {pid for pid in self._offered if self._is_anothers(pid)}
+        self._offered -= theirs
+        self._left |= theirs
+        self._waiting |= dict.fromkeys(theirs, (now_ns + _ASK_AGAIN_NS, _ASK_AGAIN_NS))
+        if theirs:
+            self._due_ns = now_ns
+        return bool(theirs)
 
     def rss_bytes(self, pid: int) -> int | None:
         """How much memory this process has; None: it has exited."""
@@ -187,6 +205,8 @@ class Roster:
         for pid, queue in due:
             _, pause_ns = queue.pop(pid)
             accepted = self.selection.accepts(pid, self._census)
+            if accepted and pid not in self._offered and self._is_anothers(pid):
+                accepted = None
             is_newborn = pid in self._births
             self._births.discard(pid)
             if pid in self._offered:

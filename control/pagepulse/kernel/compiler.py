@@ -29,7 +29,7 @@ SOURCES: dict[str, tuple[list[str], dict[str, str]]] = {
     "reader.bpf.c": (["request", "windows", "tables", "parents"],
                      {"read_windows": "raw_tracepoint", "copy_page_tables": "raw_tracepoint",
                       "copy_middle_tables": "raw_tracepoint"}),
-    "probes.bpf.c": (["filter", "loss", "faults0", "faults1", "taken0", "taken1"],
+    "probes.bpf.c": (["filter", "loss", "faults0", "faults1", "watched", "taken0", "taken1"],
                      {"on_page_fault_user": "raw_tracepoint", "on_handle_mm_fault": "kprobe",
                       "on_pte_clear_young": "kprobe", "on_pmd_clear_young": "kprobe"}),
 }

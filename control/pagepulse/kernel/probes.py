@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ import numpy as np
 
 from pagepulse.kernel.program import Programs
 from pagepulse.kernel.reader import Identity
-from pagepulse.kernel.syscalls import HashDrain, open_kprobe, open_raw_tracepoint
+from pagepulse.kernel.syscalls import HashDrain, HashEntries, open_kprobe, open_raw_tracepoint
 from pagepulse.model.memory import Addresses, Masks
 
 _KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
@@ -41,22 +41,31 @@ class ProbeState:
     without: str
 
 
-class NoProbes:
-    """What stands for the probes where several targets are watched: the programs look at one process at a time."""
+class Watched:
+    """Whose accessed bits the programs keep, of those that others clear: one target, under one mm after the other.
 
-    attached: tuple[str, ...] = ()
-    sees_taken = counts_faults = False
-    lost = taken_lost = 0
-    own_clear = nullcontext()
+    Args:
+        entries: The map, of all targets.
+        number: Of this target: less than WINDOW, it is added to the addresses of its windows.
+    """
 
-    def watch(self, target: Identity) -> None:
-        """Nothing looks."""
+    def __init__(self, entries: HashEntries, number: int = 0) -> None:
+        self._entries, self._number, self._mm = entries, number, 0
 
-    def drain_faults(self) -> tuple[Addresses, Addresses]:
-        """Nothing was seen."""
-        return _nothing()
-
-    drain_taken = drain_faults
+    def be(self, mm: int) -> bool:
+        """From now on it is this one; 0: nobody. False: there is no room for one more."""
+        if self._mm not in {0, mm}:
+            self._entries.remove(self._mm)
+        self._mm = 0
+        if mm:
+            try:
+                self._entries.put(mm, self._number)
+            except OSError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+                return False
+        self._mm = mm
+        return True
 
 
 class _Table:
@@ -111,10 +120,13 @@ class Probes:
 
     Args:
         programs: The loaded programs; the caller closes them.
+        faults: Whether to count page faults, which taxes each of them a little, on the whole machine.
     """
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, programs: Programs, *, faults: bool = True) -> None:
         self._programs = programs
+        self.watched = HashEntries(programs.fd("watched"))
+        self._one = Watched(self.watched)
         self._faults, self._taken = _Table(programs, "faults"), _Table(programs, "taken")
         self.own_clear = _OwnClear(programs)
         """A context for what we clear ourselves."""
@@ -122,7 +134,9 @@ class Probes:
         self._loss = programs.arrays["loss"]
         self._links: list[int] = []
         self.states: list[ProbeState] = []
-        self._attach_all()
+        if faults:
+            self._attach_faults()
+        self._attach_clearing()
 
     @property
     def attached(self) -> list[str]:
@@ -133,6 +147,7 @@ class Probes:
         """Look at this target from now on."""
         self._filter["mm"] = target.mm
         self._filter["tgid"] = target.tgid
+        self._one.be(target.mm)
 
     def drain_faults(self) -> tuple[Addresses, Addresses]:
         """Windows with page faults since the last drain, and how many each: shape (n,) both."""
@@ -166,14 +181,17 @@ class Probes:
         """Detach everything."""
         self._filter["mm"] = 0
         self._filter["tgid"] = 0
+        self._one.be(0)
         while self._links:
             os.close(self._links.pop())
 
-    def _attach_all(self) -> None:
+    def _attach_faults(self) -> None:
         no_faults = "faults are not counted between reads, refaults come from /proc only"
         fault = self._kprobe(_FAULT_FUNCTION, "on_handle_mm_fault", f"the tracepoint {_FAULT_EVENT} is used instead")
         if not fault:
             self._tracepoint(_FAULT_EVENT, "on_page_fault_user", no_faults)
+
+    def _attach_clearing(self) -> None:
         for function, program in CLEARING_FUNCTIONS.items():
             self._kprobe(function, program, "accesses whose trace reclaim or another monitor clears first are missed")
 

@@ -21,7 +21,8 @@ MADV_WILLNEED, MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE = 3, 15, 
 IOVECS_PER_CALL = 128
 """From Linux 6.15 on the mmap lock is held through all iovecs of a call: keep that short."""
 
-_BPF_PROG_TEST_RUN, _BPF_RAW_TRACEPOINT_OPEN, _BPF_MAP_LOOKUP_AND_DELETE_BATCH = 10, 17, 25
+_BPF_MAP_UPDATE_ELEM, _BPF_MAP_DELETE_ELEM, _BPF_MAP_LOOKUP_AND_DELETE_BATCH = 2, 3, 25
+_BPF_PROG_TEST_RUN, _BPF_RAW_TRACEPOINT_OPEN = 10, 17
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
@@ -95,6 +96,46 @@ class HashDrain:
         if error not in {0, errno.ENOENT}:
             raise OSError(error, os.strerror(error))
         return self._keys[: batch.count].copy(), self._values[: batch.count].copy()
+
+
+class _Element(ctypes.Structure):
+    _fields_ = (("map_fd", ctypes.c_uint32), ("pad", ctypes.c_uint32), ("key", ctypes.c_uint64),
+                ("value", ctypes.c_uint64), ("flags", ctypes.c_uint64))
+
+
+class HashEntries:
+    """Single entries of a BPF hash map of 64-bit keys and values.
+
+    Args:
+        map_fd: The map.
+    """
+
+    def __init__(self, map_fd: int) -> None:
+        self._key, self._value = ctypes.c_uint64(), ctypes.c_uint64()
+        self._element = _Element(map_fd=map_fd, key=ctypes.addressof(self._key))
+
+    def put(self, key: int, value: int) -> None:
+        """Add an entry, or change it.
+
+        Raises:
+            OSError: The map is full (E2BIG), or the kernel refused.
+        """
+        self._value.value = value
+        self._element.value = ctypes.addressof(self._value)
+        self._do(_BPF_MAP_UPDATE_ELEM, key)
+
+    def remove(self, key: int) -> None:
+        """Take an entry out.
+
+        Raises:
+            OSError: There is none (ENOENT), or the kernel refused.
+        """
+        self._element.value = 0  # the kernel refuses what it does not look at
+        self._do(_BPF_MAP_DELETE_ELEM, key)
+
+    def _do(self, command: int, key: int) -> None:
+        self._key.value = key
+        _call(_SYS_BPF, ctypes.c_long(command), ctypes.byref(self._element), ctypes.c_size_t(ctypes.sizeof(_Element)))
 
 
 class _Message(ctypes.Structure):

@@ -73,6 +73,10 @@ class Taken:
             left &= (spans[owner, 0] < self._windows + np.uint64(WINDOW)) & (self._windows < spans[owner, 1])
         self._windows, self._masks = self._windows[left], self._masks[left]
 
+    def all(self) -> tuple[Addresses, Masks]:
+        """Everything that is kept: sorted addresses of windows and pages of each, shape (n,) both."""
+        return self._windows, self._masks
+
     def __len__(self) -> int:
         return len(self._windows)
 

@@ -14,10 +14,11 @@ from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.kernel import layout
 from pagepulse.kernel.maps import parse_maps
 from pagepulse.kernel.pageflags import PageFlags
-from pagepulse.kernel.probes import NoProbes, Probes
+from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.reader import Reader
 from pagepulse.kernel.refs import ClearRefs
+from pagepulse.kernel.shared_probes import OneOfMany
 from pagepulse.kernel.syscalls import IOVECS_PER_CALL, MADV_COLD, process_madvise
 from pagepulse.kernel.taken import Taken
 from pagepulse.model.clearing import COLD, REFS
@@ -38,7 +39,7 @@ class Target:
         clear: One of `model.clearing.WAYS`; with any but REFS, MADV_COLD until `clear_shared_together`.
     """
 
-    def __init__(self, process: Process, reader: Reader, probes: Probes | NoProbes, clear: str = COLD) -> None:
+    def __init__(self, process: Process, reader: Reader, probes: Probes | OneOfMany, clear: str = COLD) -> None:
         self.process = process
         self._reader = reader
         self._probes = probes

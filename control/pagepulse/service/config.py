@@ -139,7 +139,6 @@ class TargetSettings(SchemeObject):
             raise Misplaced("user", f"expected a user of this machine, got {found(self.user)}")
         return self
 
-
     @property
     def rotation(self) -> Rotation:
         """When a part of the recording ends."""

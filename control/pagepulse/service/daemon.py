@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pagepulse
 from pagepulse.errors import PagepulseError, RefusedFile
-from pagepulse.kernel.reader import Reader
-from pagepulse.kernel.taskstats import TaskDelays
+from pagepulse.kernel.instruments import Instruments
 from pagepulse.kernel.usage import Wakeups, cpu_ns, rss_bytes, thread_cpu_ns
-from pagepulse.service.config import Configuration, load_configuration, signature
+from pagepulse.service.config import Configuration, TargetPlan, load_configuration, signature
 from pagepulse.service.notify import Notifier, Priority, log
 from pagepulse.service.requests import Published, Requests
 from pagepulse.service.status import ReloadStatus, Status
@@ -28,6 +27,7 @@ from pagepulse.units import format_share, format_size
 PUBLISH_NS = 1_000_000_000
 """How old what the daemon tells can be."""
 _TRY_AGAIN_NS = 10_000_000_000  # a refused configuration: what it lacks may be no file that we know of
+_LET_GO_NS = 200_000_000  # by then a target has let go of what belongs to another one
 ONLY_ROOT = frozenset({0})
 """Who may own a daemon's configuration."""
 
@@ -38,21 +38,20 @@ class Daemon:
     Args:
         directory: The configuration.
         configuration: What it said at the start.
-        reader: The reader.
-        delays: As a fleet's.
+        tools: Of all targets.
         wakeups: What to sleep on.
         notifier: Who is told how the service is.
     """
 
-    def __init__(self, directory: Path, configuration: Configuration, reader: Reader, delays: TaskDelays | None,
-                 wakeups: Wakeups, notifier: Notifier) -> None:
+    def __init__(self, directory: Path, configuration: Configuration, tools: Instruments, wakeups: Wakeups,
+                 notifier: Notifier) -> None:
         self._directory, self._configuration = directory, configuration
-        self._reader, self._delays, self._wakeups, self._notifier = reader, delays, wakeups, notifier
+        self._tools, self._wakeups, self._notifier = tools, wakeups, notifier
         self._signature = self._seen = configuration.signature
         self._begun_with = configuration.daemon
         self._started_ns, self._begun_cpu_ns = time.monotonic_ns(), cpu_ns()
         self._reload = ReloadStatus(self._started_ns)
-        self._targets = {plan.name: WatchedTarget(plan, reader, delays) for plan in configuration.targets}
+        self._targets = {plan.name: self._target(plan) for plan in configuration.targets}
         self._begun_ns, self._booked_ns = thread_cpu_ns(), 0
         self._publish_due_ns = self._alive_due_ns = self._tried_ns = 0
         self.requests = Requests(wakeups.wake)
@@ -102,6 +101,7 @@ class Daemon:
         self._publish_due_ns = now_ns + PUBLISH_NS
         self._load_if_changed()
         self._book_the_rest()
+        self._settle_whose(now_ns)
         self.published = self._published()
         self.requests.published = self.published
         self.on_published(self.published.status)
@@ -133,6 +133,26 @@ class Daemon:
         return (f"{watched} processes of {len(status.targets)} targets, {format_share(status.cpu_share)} of a CPU, "
                 f"{format_size(sum(target.evictions.evicted_bytes for target in status.targets))} given back"
                 + ("; the configuration was refused" if status.reload.error else ""))
+
+    # --- whose a process is ----------------------------------------------------------------------------------------
+
+    def _target(self, plan: TargetPlan) -> WatchedTarget:
+        return WatchedTarget(plan, self._tools, lambda pid: self._is_anothers(plan.name, pid))
+
+    def _is_anothers(self, name: str, pid: int) -> bool:
+        """Whether a process belongs to a target that the configuration names before this one."""
+        for earlier, target in self._targets.items():
+            if earlier == name:
+                return False
+            if target.has(pid):
+                return True
+        return False
+
+    def _settle_whose(self, now_ns: int) -> None:
+        """A process that came to an earlier target while a later one watched it: the later one lets go."""
+        givers = [target for target in self._targets.values() if target.give_way(now_ns)]
+        for target in self._targets.values() if givers else ():
+            target.try_refused(now_ns + _LET_GO_NS)
 
     # --- what it is told -------------------------------------------------------------------------------------------
 
@@ -184,7 +204,7 @@ class Daemon:
             if name in self._targets:
                 self._targets[name].change(plan)
             else:
-                self._targets[name] = WatchedTarget(plan, self._reader, self._delays)
+                self._targets[name] = self._target(plan)
         self._targets = {name: self._targets[name] for name in wanted}
         self._rest_or_go_on()
         gc.collect()  # a target that is gone is a heap of cycles, and holds all that was known of its memory

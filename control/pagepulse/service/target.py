@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -13,8 +14,7 @@ from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.fleet import Fleet, Roster
 from pagepulse.kernel.census import Census
 from pagepulse.kernel.cgroup import cgroup_of
-from pagepulse.kernel.reader import Reader
-from pagepulse.kernel.taskstats import TaskDelays
+from pagepulse.kernel.instruments import Instruments
 from pagepulse.kernel.usage import OwnTime
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.model.system import Evictions, Pressure
@@ -65,12 +65,12 @@ class WatchedTarget:
 
     Args:
         plan: What the configuration says of it.
-        reader: The reader.
-        delays: As a fleet's.
+        tools: Of all targets.
+        is_anothers: Whether a process belongs to a target that comes before this one.
     """
 
-    def __init__(self, plan: TargetPlan, reader: Reader, delays: TaskDelays | None) -> None:
-        self.plan, self._reader, self._delays = plan, reader, delays
+    def __init__(self, plan: TargetPlan, tools: Instruments, is_anothers: Callable[[int], bool]) -> None:
+        self.plan, self._tools, self._is_anothers = plan, tools, is_anothers
         self.paused = False
         self.clock = OwnTime()
         self.since_ns = time.monotonic_ns()
@@ -111,14 +111,26 @@ class WatchedTarget:
 
     def _begin(self, now_ns: int) -> None:
         self._try_ns = now_ns + _TRY_AGAIN_NS
-        roster = Roster(self.plan.selection)
+        roster = Roster(self.plan.selection, is_anothers=self._is_anothers)
         if roster.deaf is not None:
             log(Priority.WARNING, f"{self.plan.name}: {roster.deaf.what}: {roster.deaf.why}; "
                                   "new processes are looked for once a second")
-        fleet = Fleet(self._reader, roster, self.plan.options, self._delays, self.clock)
+        fleet = Fleet(self._tools, roster, self.plan.options, self.clock)
         self._treatment = Treatment(fleet, self._applier())
         self._treatment.on_event = self._happened
         self._why = ""
+
+    def has(self, pid: int) -> bool:
+        """Whether this process is one of its own."""
+        return self._treatment is not None and self._treatment.fleet.roster.has(pid)
+
+    def give_way(self, now_ns: int) -> bool:
+        """Let go of processes that belong to a target that comes before this one by now; whether there were any."""
+        return self._treatment is not None and self._treatment.fleet.roster.give_way(now_ns)
+
+    def try_refused(self, at_ns: int) -> None:
+        """Try again at this time, if not earlier, to watch those that could not be watched."""
+        self._try_ns = min(self._try_ns, at_ns)
 
     def _go_on(self, treatment: Treatment, now_ns: int) -> None:
         if treatment.fleet.refused and now_ns >= self._try_ns:

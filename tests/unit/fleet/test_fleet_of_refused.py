@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from fakes import NO_INSTRUMENTS
 from pagepulse.errors import PagepulseError
 from pagepulse.fleet import Fleet, Roster, Selection
 from pagepulse.fleet import fleet as fleet_module
@@ -55,7 +56,7 @@ def _fleet(monkeypatch):
     monkeypatch.setattr(fleet_module, "Process", Fake)
     monkeypatch.setattr(fleet_module, "TargetLock", lambda process: Fake(process.pid))
     monkeypatch.setattr(fleet_module, "Monitor", FakeMonitor)
-    return Fleet(None, Roster(Selection(pids=frozenset({os.getpid(), os.getppid()}))), MonitorOptions())
+    return Fleet(NO_INSTRUMENTS, Roster(Selection(pids=frozenset({os.getpid(), os.getppid()}))), MonitorOptions())
 
 
 def stepped(fleet: Fleet) -> Fleet:

@@ -43,7 +43,7 @@ class FakeMonitor:
 
 def sleeper(begun_ns=0):
     """A member that is known and asleep since the beginning of its interval."""
-    member = Member(FakeProcess(), None, FakeMonitor(), begun_ns=begun_ns, rss_bytes=20 * MIB, seen=1,
+    member = Member(FakeProcess(), None, None, FakeMonitor(), begun_ns=begun_ns, rss_bytes=20 * MIB, seen=1,
                     interval_ns=SECOND)
     member.asleep_until_ns(begun_ns)
     return member

@@ -311,3 +311,30 @@ def test_lost_events_may_have_been_execs(proc, events):
 
     events.drain = overflowing
     assert roster.call(SECOND)[1] == [10]
+
+
+def test_who_belongs_to_somebody_who_comes_first_waits_until_it_does_no_more(proc, events):
+    theirs = {10}
+    for pid in (10, 11):
+        proc.start(pid)
+    roster = Roster(Selection(exe="/usr/bin/work"), Census(proc.root), theirs.__contains__)
+    assert roster.call(0)[1] == [11]
+    assert (roster.has(10), roster.has(11)) == (False, True)
+    theirs.clear()
+    assert roster.call(SECOND)[1] == [10]
+
+
+def test_who_comes_to_belong_to_somebody_who_comes_first_is_let_go_and_taken_back_later(proc, events):
+    theirs = set()
+    proc.start(10)
+    roster = Roster(Selection(exe="/usr/bin/work"), Census(proc.root), theirs.__contains__)
+    assert roster.call(0)[1] == [10]
+    assert not roster.give_way(SECOND)
+    theirs.add(10)
+    assert roster.give_way(SECOND)
+    assert roster.due_ns() == SECOND
+    assert roster.call(SECOND) == ({10}, [])
+    assert not roster.has(10)
+    assert not roster.give_way(2 * SECOND)
+    theirs.clear()
+    assert roster.call(3 * SECOND) == (set(), [10])

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from fakes import NoProbes
 from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.kernel import pageflags, target
-from pagepulse.kernel.probes import NoProbes
 from pagepulse.kernel.reader import Identity
 from pagepulse.kernel.refs import ClearRefs
 from pagepulse.kernel.target import Target

@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 
+from fakes import NO_INSTRUMENTS
 from pagepulse.fleet.fleet import Fleet
 from pagepulse.model.prices import Prices
 from pagepulse.service import daemon as service
@@ -67,7 +68,7 @@ def test_nothing_is_left_of_targets_that_are_gone_however_often_the_configuratio
     write("stays")
     steps = [lambda: write("stays", "comes"), lambda: write("stays", "comes"), lambda: write("stays")] * 3
     script = Script(*steps, lambda: None)
-    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), None, None, script, Notifier())
+    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), NO_INSTRUMENTS, script, Notifier())
     daemon.run()
     alive = [fleet() is not None for fleet in fleets]
     daemon.close()
@@ -87,7 +88,7 @@ def test_a_fault_of_ours_in_one_target_ends_neither_the_daemon_nor_the_others(tm
         return step(self, now_ns)
 
     monkeypatch.setattr(Fleet, "step", breaks)
-    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), None, None,
+    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), NO_INSTRUMENTS,
                             Script(*[lambda: None] * 4), Notifier())
     daemon.run()
     bad, good = daemon._published().status.targets
@@ -108,7 +109,7 @@ def test_a_new_budget_is_taken_on_by_the_fleet_and_another_way_to_clear_begins_a
 
     write("")
     script = Script(lambda: None, lambda: write('budget = "5%"'), lambda: None)
-    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), None, None, script, Notifier())
+    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), NO_INSTRUMENTS, script, Notifier())
     daemon.run()
     assert len(fleets) == 1
     assert fleets[0]()._shared.share == daemon._published().status.targets[0].budget_share == 0.05

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pagepulse.kernel.probes import NoProbes, Probes
+from fakes import NoProbes
+from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.process import Process
+from pagepulse.kernel.shared_probes import SharedProbes
 from pagepulse.kernel.target import Target
 from pagepulse.model.clearing import COLD, REFS
 from pagepulse.model.memory import PAGE, WINDOW, WINDOW_PAGES
@@ -131,6 +133,26 @@ def test_an_unrelated_process_leaves_no_trace(touch, reader, probes):
     with Workload("touch", "--area", f"b:{PAGES * PAGE}") as other, watched(touch, reader, probes):
         AGENTS["clear_refs"](other.pid)
         assert probes.drain_taken()[0].tolist() == []
+
+
+def test_of_two_targets_each_keeps_what_was_taken_from_it_whoever_is_read_first(touch, reader, programs):
+    shared = SharedProbes(programs)
+    with Workload("touch", "--area", f"b:{PAGES * PAGE}") as other:
+        one, two = shared.of_one(), shared.of_one()
+        with watched(touch, reader, one) as first, watched(other, reader, two) as second:
+            for target, process, area, step in ((first, touch, "a", STEP), (second, other, "b", 2 * STEP)):
+                start, end = process.area(area)
+                target.clear(np.array([[start, end]], np.uint64))
+                process.command(f"touch {area} 0 {len(range(0, PAGES, step))} {step}")
+            for process in (touch, other):
+                AGENTS["clear_refs"](process.pid)
+            assert touched_pages(first, *touch.area("a")) == set(HOT)
+            assert touched_pages(second, *other.area("b")) == set(range(0, PAGES, 2 * STEP))
+            two.close()
+            AGENTS["clear_refs"](other.pid)
+            assert one.drain_taken()[0].tolist() == []
+        one.close()
+    shared.close()
 
 
 def clearing_ns(pid: int) -> float:
