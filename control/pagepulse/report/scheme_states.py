@@ -15,7 +15,7 @@ State = Mapping[str, Any]
 
 
 def state_lines(state: State) -> Iterator[str]:
-    """One scheme: what it came to, whether it may act, and the guards that hold it back."""
+    """One scheme: what it came to, whether it may act, the guards that hold it back, and then the others."""
     held = [guard for guard in state["guards"] if guard["stance"] in {"limits", "stops"}]
     is_stopped = any(guard["stance"] == "stops" for guard in held)
     may = "a guard stops it" if is_stopped else f"waits: {state['waits_for']}" if state["waits_for"] else "may act"
@@ -23,6 +23,16 @@ def state_lines(state: State) -> Iterator[str]:
     yield f"{state['name']}: {state['action']} done on {format_size(state['applied_bytes'])}{saved}; {may}"
     for guard in held:
         yield f"  {guard['guard']} {guard['stance']}: {guard['reason']}"
+    others = [_others(state["guards"], "open"), _others(state["guards"], "off")]
+    if any(others):
+        yield "  " + "; ".join(words for words in others if words)
+
+
+def _others(guards: Iterable[Mapping[str, Any]], stance: str) -> str:
+    """Those that have nothing against it, in one line: `off: psi (this kernel does not measure pressure), swap`."""
+    words = [guard["guard"] + (f" ({guard['reason']})" if guard["reason"] else "")
+             for guard in guards if guard["stance"] == stance]
+    return f"{stance}: {', '.join(words)}" if words else ""
 
 
 def states_text(states: Iterable[tuple[int, State]], origin_ns: int) -> Iterator[str]:

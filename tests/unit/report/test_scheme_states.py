@@ -13,6 +13,8 @@ MIB = 1 << 20
 REFAULT = {"guard": "refault", "stance": "limits", "limit_bytes": 5, "reason": "2 % of what was evicted came back"}
 PSI = {"guard": "psi", "stance": "stops", "limit_bytes": 0, "reason": "some programs wait"}
 OPEN = {"guard": "swap", "stance": "open", "limit_bytes": 7, "reason": ""}
+TRIAL = {"guard": "trial", "stance": "open", "limit_bytes": None, "reason": ""}
+PSI_OFF = {"guard": "psi", "stance": "off", "limit_bytes": None, "reason": "this kernel does not measure pressure"}
 
 
 def state(*guards: dict[str, Any], saved_bytes: int = 0, waits_for: str = "") -> dict[str, Any]:
@@ -21,16 +23,18 @@ def state(*guards: dict[str, Any], saved_bytes: int = 0, waits_for: str = "") ->
 
 
 @pytest.mark.parametrize(("given", "expected"), [
-    (state(OPEN), ["prcl: pageout done on 3 MiB; may act"]),
+    (state(), ["prcl: pageout done on 3 MiB; may act"]),
+    (state(OPEN, TRIAL, PSI_OFF),
+     ["prcl: pageout done on 3 MiB; may act", "  open: swap, trial; off: psi (this kernel does not measure pressure)"]),
     (state(OPEN, saved_bytes=MIB, waits_for="free memory is above high"),
-     ["prcl: pageout done on 3 MiB, 1 MiB saved; waits: free memory is above high"]),
+     ["prcl: pageout done on 3 MiB, 1 MiB saved; waits: free memory is above high", "  open: swap"]),
     (state(REFAULT, OPEN),
-     ["prcl: pageout done on 3 MiB; may act", "  refault limits: 2 % of what was evicted came back"]),
+     ["prcl: pageout done on 3 MiB; may act", "  refault limits: 2 % of what was evicted came back", "  open: swap"]),
     (state(REFAULT, PSI, waits_for="some programs wait"),
      ["prcl: pageout done on 3 MiB; a guard stops it", "  refault limits: 2 % of what was evicted came back",
       "  psi stops: some programs wait"]),
 ])
-def test_a_reason_is_said_once_and_a_guard_that_lets_go_is_silent(given, expected):
+def test_a_reason_is_said_once_and_each_guard_is_named(given, expected):
     assert list(state_lines(given)) == expected
 
 
