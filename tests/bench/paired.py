@@ -72,6 +72,20 @@ def paired_change(without: Sequence[float], with_it: Sequence[float], seed: int 
     return Change(*(float(np.expm1(one)) for one in (logs.mean(), low, high)), len(logs))
 
 
+def mean_of(changes: Sequence[Change]) -> Change:
+    """The mean over several programs: their intervals are of independent runs, so that half-widths add as squares."""
+    mean, low, high = (float(np.mean([change[place] for change in changes])) for place in range(3))
+    below, above = (float(np.sqrt(sum((change[place] - change.mean) ** 2 for change in changes))) / len(changes)
+                    for place in (1, 2))
+    assert low <= mean <= high
+    return Change(mean, mean - below, mean + above, min(change.pairs for change in changes))
+
+
+def is_above(change: Change, least: float) -> bool | None:
+    """Whether a change is above a goal, as far as its interval tells; None: that holds the goal itself."""
+    return None if change.low <= least < change.high else change.low > least
+
+
 def rate_between(slices: Sequence[Event], start_ns: int, end_ns: int, per: str = "") -> float:
     """Operations a second over the slices that lie wholly between two times.
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from bench import kept, tool
 from bench.command import CommandError, start
-from bench.paired import Change, cell, change_of
+from bench.paired import Change, brief, cell, change_of, is_above, mean_of
 from bench.programs.suite import PROGRAMS
 from bench.table import judgement
 from bench.watching import watched
@@ -252,24 +252,30 @@ def _judged(shown: list[kept.Kept]) -> list[str]:
     suite = [one for one in shown if one["way"] == "prcl"]
     if not suite:
         return []
-    rss, slower = (float(np.mean([_mean_of(one, key) for one in suite])) for key in ("rss_bytes", "rate"))
+    rss, rate, work = (mean_of([_change(one, key) for one in suite]) for key in ("rss_bytes", "rate", "per_cpu_s"))
     worst = min(suite, key=lambda one: _mean_of(one, "rate"))
-    worst_change = _mean_of(worst, "rate")
-    overall = (f"prcl over {len(suite)} programs: RSS {rss * 100:+.1f} % (goal: -25 %: {_told(suite, rss <= -0.25)}), "
-               f"throughput {slower * 100:+.2f} % (goal: above -2 %: {_told(suite, slower > -0.02)}); worst: "
-               f"{worst['program']}, {worst_change * 100:+.2f} % (goal: -5 %: {_told([worst], worst_change > -0.05)}).")
-    remarks = [overall]
+    overall = (f"prcl over {len(suite)} programs: RSS {brief(rss)} (goal: -25 %: {_told(suite, rss.high <= -0.25)}); "
+               f"throughput {brief(rate)} (goal: above -2 %: {_told(suite, is_above(rate, -0.02))}); work per CPU "
+               f"second {brief(work)} (the same goal: {_told(suite, is_above(work, -0.02))}).")
+    slowest = (f"The worst is {worst['program']}: {brief(_change(worst, 'rate'))} (goal: above -5 %: "
+               f"{_told([worst], is_above(_change(worst, 'rate'), -0.05))}); work per CPU second "
+               f"{brief(_change(worst, 'per_cpu_s'))}.")
+    remarks = [overall, slowest]
     for one in suite:
         if one["program"] == "numpy-idle":
-            freed, cost = _mean_of(one, "rss_bytes"), _mean_of(one, "rate")
-            remarks.append(f"prcl on a program that is mostly idle: RSS {freed * 100:+.1f} % (goal: -95 %: "
-                           f"{_told([one], freed <= -0.95)}) at a throughput of {cost * 100:+.2f} % (goal: above -1 %: "
-                           f"{_told([one], cost >= -0.01)}).")
+            freed, cost = _change(one, "rss_bytes"), _change(one, "rate")
+            remarks.append(f"prcl on a program that is mostly idle: RSS {brief(freed)} (goal: -95 %: "
+                           f"{_told([one], freed.high <= -0.95)}) at a throughput of {brief(cost)} (goal: above -1 %: "
+                           f"{_told([one], is_above(cost, -0.01))}).")
     return remarks
 
 
-def _told(of: list[kept.Kept], is_met: bool) -> str:
-    """`met` or `MISSED`; `not shown` by too few rounds to tell a program's change from the machine's noise."""
+def _change(one: kept.Kept, key: str) -> Change:
+    return change(one, key) or Change(0.0, 0.0, 0.0, 0)
+
+
+def _told(of: list[kept.Kept], is_met: bool | None) -> str:
+    """`met` or `MISSED`; `not shown` where rounds are too few to tell a program's change from the machine's noise."""
     return judgement(is_met if all(len(one["with"]) >= ENOUGH_ROUNDS for one in of) else None)
 
 

@@ -25,7 +25,7 @@ SIZES = [("1GiB", "100MiB"), ("10GiB", "1GiB"), ("100GiB", "10GiB"), ("160GiB", 
          ("5TiB", "10GiB")]
 PATTERNS = [*(("10GiB", "1GiB", name) for name in ("spots", "zipf", "moving", "phases", "stride", "huge", "shared",
                                                    "off-lru")),
-            ("16GiB", "256MiB", "spots"), ("160GiB", "200MiB", "spots")]
+            ("16GiB", "256MiB", "spots"), ("100GiB", "10GiB", "spots"), ("160GiB", "200MiB", "spots")]
 SEEDS = 3
 BUDGET = 0.009
 """Telescope's: 0.9 % of one CPU."""

@@ -12,7 +12,7 @@ import pytest
 from bench import real_overhead, schemes, soak
 from bench.kept import Table
 from bench.naive_reclaim import unreferenced
-from bench.paired import Change, brief, paired_change, rate_between, rates_in_parts
+from bench.paired import Change, brief, is_above, mean_of, paired_change, rate_between, rates_in_parts
 from bench.programs.slices import Slices, percentile_us
 from bench.results import with_section
 from bench.truth import hot_found, newest
@@ -170,20 +170,20 @@ def test_of_a_way_the_program_that_suffers_most_comes_first():
     made = schemes.table_of([treated("a", rate=99.0), treated("b", rate=90.0), treated("c", "monitor", rate=50.0)])
     assert [row[:2] for row in made.rows] == [["monitor", "c"], ["prcl", "b"], ["prcl", "a"]]
     assert made.rows[1][2] == "-10.00 % (-10.00 to -10.00)"
-    assert "worst: b, -10.00 % (goal: -5 %: MISSED)" in made.remarks[0]
+    assert "The worst is b: -10.00 % (-10.00 to -10.00) (goal: above -5 %: MISSED)" in made.remarks[1]
 
 
 def test_the_goal_for_a_mostly_idle_program_asks_for_memory_and_speed_at_once():
-    said = schemes.table_of([treated("numpy-idle", rss=40.0, rate=97.0)]).remarks[1]
-    assert "RSS -96.0 % (goal: -95 %: met)" in said
-    assert "-3.00 % (goal: above -1 %: MISSED)" in said
+    said = schemes.table_of([treated("numpy-idle", rss=40.0, rate=97.0)]).remarks[2]
+    assert "RSS -96.00 % (-96.00 to -96.00) (goal: -95 %: met)" in said
+    assert "-3.00 % (-3.00 to -3.00) (goal: above -1 %: MISSED)" in said
 
 
 def test_one_round_has_no_interval_and_what_has_no_requests_no_latency():
     once = treated("a", rate=99.0) | {"without": [run()], "with": [run(rate=99.0)]}
     made = schemes.table_of([once])
     assert made.rows[0][2:5] == ["-1.00 %", "-1.00 %", "-"]
-    assert "(goal: -5 %: not shown)" in made.remarks[0]
+    assert "(goal: above -5 %: not shown)" in made.remarks[1]
 
 
 def test_a_way_that_is_refused_is_told_and_not_shown_as_a_row():
@@ -256,3 +256,14 @@ def test_a_gap_is_what_no_snapshot_covers_and_the_longest_is_that_of_the_full_di
     assert soak.longest_gap_s(spans, was_full=True) == 2
     assert soak.longest_gap_s(spans, was_full=False) == 87
     assert soak.longest_gap_s(spans[:1], was_full=False) == 0
+
+
+def test_the_mean_over_programs_has_an_interval_as_much_narrower_as_there_are_more_of_them():
+    one = Change(-0.02, -0.05, 0.01, 3)
+    mean = mean_of([one] * 9)
+    assert mean == pytest.approx((-0.02, -0.03, -0.01, 3))
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(-0.01, 0.03, True), (-0.09, -0.03, False), (-0.03, 0.01, None)])
+def test_a_goal_is_met_where_all_of_the_interval_is_above_it(low, high, expected):
+    assert is_above(Change(0.0, low, high, 3), -0.02) is expected
