@@ -16,11 +16,11 @@ from pagepulse.kernel.maps import printable
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _CPUCLOCK_SCHED = 2  # include/linux/posix-timers_types.h
 _PAGE = os.sysconf("SC_PAGESIZE")
+_PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 
 class Stat(NamedTuple):
     """Some of /proc/PID/stat: Documentation/filesystems/proc.rst, table 1-4."""
-
 
     state: str
     start_ticks: int
@@ -28,6 +28,7 @@ class Stat(NamedTuple):
     minor_faults: int
     major_faults: int
     cpu_ns: int
+    is_kernel_thread: bool
 
 
 class Process:
@@ -53,14 +54,13 @@ class Process:
         try:
             self.name = printable((self._dir / "comm").read_text(errors="replace").strip())
             stat = self.stat()
-            is_kernel_thread = not (self._dir / "maps").read_bytes() and stat.state != "Z"
             self.start_ticks = stat.start_ticks
             self._statm_fd = os.open(self._dir / "statm", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             os.close(self.pidfd)
             raise PagepulseError(f"process {pid} cannot be examined", why=str(error),
                                  hint="run as root, with CAP_SYS_PTRACE") from None
-        if is_kernel_thread:
+        if stat.is_kernel_thread:
             self.close()
             raise UsageError(f"process {pid} ({self.name}) is a kernel thread", why="it has no memory of its own",
                              hint="give the id of an ordinary process")
@@ -129,7 +129,8 @@ class Process:
         except OSError:
             raise TargetGone(f"process {self.pid} has exited") from None
         ticks = int(fields[11]) + int(fields[12])
-        return Stat(fields[0], int(fields[19]), int(fields[7]), int(fields[9]), ticks * (1_000_000_000 // _TICKS_PER_S))
+        return Stat(fields[0], int(fields[19]), int(fields[7]), int(fields[9]), ticks * (1_000_000_000 // _TICKS_PER_S),
+                    bool(int(fields[6]) & _PF_KTHREAD))
 
     def cpu_clock_ns(self) -> int:
         """CPU time of all its threads, to the nanosecond (clock_getcpuclockid(3)).

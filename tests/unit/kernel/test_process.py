@@ -106,10 +106,22 @@ def test_memory_that_cannot_be_told_is_not_zero(proc, process):
         process.rss_bytes()
 
 
+def make_kernel_thread(proc):
+    stat = file(proc, "stat")
+    stat.write_text(stat.read_text().replace("4194560", str(4194560 | 0x200000)))
+
+
 def test_a_kernel_thread_is_refused(proc):
-    file(proc, "maps").write_text("")
+    make_kernel_thread(proc)
     with pytest.raises(UsageError, match="is a kernel thread"):
         Process(os.getpid(), proc)
+
+
+def test_a_process_that_is_just_exiting_and_has_no_memory_any_more_is_no_kernel_thread(proc):
+    file(proc, "maps").write_text("")
+    process = Process(os.getpid(), proc)
+    assert process.maps_text() == ""
+    process.close()
 
 
 def test_a_process_that_proc_does_not_show_cannot_be_examined(proc):
@@ -148,7 +160,7 @@ def test_a_thread_is_told_from_a_process():
 def test_no_descriptor_is_left_behind_whatever_happens(proc):
     before = len([*Path("/proc/self/fd").iterdir()])
     Process(os.getpid(), proc).close()
-    file(proc, "maps").write_text("")
+    make_kernel_thread(proc)
     for _ in range(3):
         with pytest.raises(UsageError):
             Process(os.getpid(), proc)
