@@ -162,11 +162,15 @@ class Monitor:
         """The target became another program, unless it is gone: what was known holds for the files that both map.
 
         Returns:
-            Whether it goes on.
+            Whether it goes on; else it has exited.
+
+        Raises:
+            PagepulseError: It lives on, and cannot be watched any more.
+            OSError: So it is, for want of a descriptor, for instance.
         """
         try:
             target, engine = self._open()
-        except (PagepulseError, OSError):
+        except TargetGone:
             return False
         self.target.close()
         engine.heritage = Heritage(self.engine.regions, self.target.cleared, time.monotonic_ns() + LASTS_NS)

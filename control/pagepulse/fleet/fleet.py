@@ -293,20 +293,33 @@ class Fleet:
             snapshot, due_ns = self._finished(member, over.value), time.monotonic_ns()
         except TargetGone as gone:
             member.steps = None
-            if member.process.has_exited() or not member.monitor.start_over(gone):
-                self.roster.forget(member.process.pid)
-                self._drop(member.process.pid)
+            if not self._goes_on(member, gone):
                 return None
             due_ns = time.monotonic_ns()
         except (PagepulseError, OSError) as error:  # of this one alone: the others go on
-            self._drop(member.process.pid)
-            self._refuse(member.process.pid, error)
+            self._let_go(member, error)
             return None
         spent_ns = self._cpu_ns() - before_ns
         member.spent_ns += spent_ns
         self._visits_ns += spent_ns
         self._at(member, due_ns)
         return snapshot
+
+    def _goes_on(self, member: Member, gone: TargetGone) -> bool:
+        """Whether one whose memory is gone became another program, and is watched as that."""
+        try:
+            if not member.process.has_exited() and member.monitor.start_over(gone):
+                return True
+        except (PagepulseError, OSError) as error:
+            self._let_go(member, error)
+            return False
+        self.roster.forget(member.process.pid)
+        self._drop(member.process.pid)
+        return False
+
+    def _let_go(self, member: Member, error: PagepulseError | OSError) -> None:
+        self._drop(member.process.pid)
+        self._refuse(member.process.pid, error)
 
     def _finished(self, member: Member, seen: Snapshot) -> Snapshot:
         snapshot = member.monitor.account(seen, member.spent_ns)

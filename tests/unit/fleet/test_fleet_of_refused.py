@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from fakes import NO_INSTRUMENTS
-from pagepulse.errors import PagepulseError
+from pagepulse.errors import PagepulseError, TargetGone
 from pagepulse.fleet import Fleet, Roster, Selection
 from pagepulse.fleet import fleet as fleet_module
 from pagepulse.model.prices import Prices
@@ -105,3 +105,19 @@ def test_what_is_known_of_a_process_goes_with_it(fleet, monkeypatch):
     for pid in list(fleet.monitors):
         fleet.stop(pid)
     assert [one() for one in seen] == [None, None]
+
+
+def test_one_that_became_another_program_which_cannot_be_watched_is_refused_and_the_others_go_on(fleet, monkeypatch):
+    class Changed(FakeMonitor):
+        def interval(self):
+            raise TargetGone("the target has become another program (exec)")
+            yield 0
+
+        def start_over(self, _gone):
+            raise PagepulseError("its main thread has ended")
+
+    monkeypatch.setattr(fleet_module, "Monitor", Changed)
+    monkeypatch.setattr(Fake, "has_exited", lambda _self: False, raising=False)
+    stepped(fleet)
+    assert fleet.refused == dict.fromkeys((os.getpid(), os.getppid()), "its main thread has ended")
+    assert not fleet.monitors
