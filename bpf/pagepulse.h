@@ -59,10 +59,10 @@ struct pp_table {
 	unsigned long long entry[PP_TABLE_PAGES];
 };
 
-/* Whose faults the probes count (all zero: nobody's), and how they write. */
+/* Whom the probes look at (all zero: at those in `watched`), and how they write. */
 struct pp_filter {
-	unsigned long long mm;          /* whose faults: the target's mm */
-	unsigned int tgid;              /* whose faults: the target */
+	unsigned long long mm;          /* the target's mm, where there is one alone */
+	unsigned int tgid;              /* the target */
 	unsigned int self;              /* our thread while it clears: what we clear ourselves is not taken by another */
 	unsigned int faults_epoch;      /* 0 or 1: which of the two tables is written to */
 	unsigned int taken_epoch;

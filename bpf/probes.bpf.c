@@ -104,15 +104,26 @@ static __always_inline void keep_taken(struct pp_filter *f, u64 key, u64 mask)
 	__sync_fetch_and_add(&l->taken_done[now & 1], 1);
 }
 
-/* The number of the target that this vm_area_struct belongs to; 0: of none, or it is we who clear it on purpose. */
-static __always_inline u64 *number_if_others_clear(struct pp_filter *f, u64 vma)
+/*
+ * Does this vm_area_struct belong to a target, and is it not we who clear it on purpose? Where there is one target alone,
+ * its number is 0, and others are told from it without a table.
+ */
+static __always_inline int others_clear(struct pp_filter *f, u64 vma, u64 *number)
 {
-	u64 mm = 0;
+	u64 mm = 0, *found;
 
 	READ(mm, vma + VMA_MM);
-	if ((u32)bpf_get_current_pid_tgid() == f->self)
-		return 0;
-	return watched.lookup(&mm);
+	if (f->mm) {
+		if (mm != f->mm)
+			return 0;
+		*number = 0;
+	} else {
+		found = watched.lookup(&mm);
+		if (!found)
+			return 0;
+		*number = *found;
+	}
+	return (u32)bpf_get_current_pid_tgid() != f->self;
 }
 
 /* exceptions:page_fault_user, TP_PROTO(unsigned long address, struct pt_regs *regs, unsigned long error_code) */
@@ -143,17 +154,14 @@ int on_handle_mm_fault(struct pt_regs *ctx)
 int on_pte_clear_young(struct pt_regs *ctx)
 {
 	int zero = 0;
-	u64 pte = 0, address = PT_REGS_PARM2(ctx), *number;
+	u64 pte = 0, number = 0, address = PT_REGS_PARM2(ctx);
 	struct pp_filter *f = filter.lookup(&zero);
 
-	if (!f)
-		return 0;
-	number = number_if_others_clear(f, PT_REGS_PARM1(ctx));
-	if (!number)
+	if (!f || !others_clear(f, PT_REGS_PARM1(ctx), &number))
 		return 0;
 	READ(pte, PT_REGS_PARM3(ctx));
 	if (pte & ACCESSED)
-		keep_taken(f, (address & WINDOW_MASK) + *number, 1ULL << ((address >> 12) & (PP_WINDOW_PAGES - 1)));
+		keep_taken(f, (address & WINDOW_MASK) + number, 1ULL << ((address >> 12) & (PP_WINDOW_PAGES - 1)));
 	return 0;
 }
 
@@ -161,19 +169,16 @@ int on_pte_clear_young(struct pt_regs *ctx)
 int on_pmd_clear_young(struct pt_regs *ctx)
 {
 	int zero = 0;
-	u64 pmd = 0, address = PT_REGS_PARM2(ctx) & CHUNK_MASK, *number;
+	u64 pmd = 0, number = 0, address = PT_REGS_PARM2(ctx) & CHUNK_MASK;
 	struct pp_filter *f = filter.lookup(&zero);
 
-	if (!f)
-		return 0;
-	number = number_if_others_clear(f, PT_REGS_PARM1(ctx));
-	if (!number)
+	if (!f || !others_clear(f, PT_REGS_PARM1(ctx), &number))
 		return 0;
 	READ(pmd, PT_REGS_PARM3(ctx));
 	if (!(pmd & ACCESSED) || !(pmd & 0x80)) /* no leaf: the bit of a table says nothing of one page */
 		return 0;
 #pragma unroll
 	for (int i = 0; i < PP_TABLE_PAGES / PP_WINDOW_PAGES; i++)
-		keep_taken(f, address + *number + i * PP_WINDOW_PAGES * 4096, ~0ULL);
+		keep_taken(f, address + number + i * PP_WINDOW_PAGES * 4096, ~0ULL);
 	return 0;
 }

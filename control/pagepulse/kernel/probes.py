@@ -42,14 +42,14 @@ class ProbeState:
 
 
 class Watched:
-    """Whose accessed bits the programs keep, of those that others clear: one target, under one mm after the other.
+    """One of many targets whose accessed bits the programs keep, under one mm after the other.
 
     Args:
         entries: The map, of all targets.
         number: Of this target: less than WINDOW, it is added to the addresses of its windows.
     """
 
-    def __init__(self, entries: HashEntries, number: int = 0) -> None:
+    def __init__(self, entries: HashEntries, number: int) -> None:
         self._entries, self._number, self._mm = entries, number, 0
 
     def be(self, mm: int) -> bool:
@@ -126,7 +126,7 @@ class Probes:
     def __init__(self, programs: Programs, *, faults: bool = True) -> None:
         self._programs = programs
         self.watched = HashEntries(programs.fd("watched"))
-        self._one = Watched(self.watched)
+        """Whom the programs look at while `watch` has named nobody: mm -> number."""
         self._faults, self._taken = _Table(programs, "faults"), _Table(programs, "taken")
         self.own_clear = _OwnClear(programs)
         """A context for what we clear ourselves."""
@@ -147,7 +147,6 @@ class Probes:
         """Look at this target from now on."""
         self._filter["mm"] = target.mm
         self._filter["tgid"] = target.tgid
-        self._one.be(target.mm)
 
     def drain_faults(self) -> tuple[Addresses, Addresses]:
         """Windows with page faults since the last drain, and how many each: shape (n,) both."""
@@ -181,7 +180,6 @@ class Probes:
         """Detach everything."""
         self._filter["mm"] = 0
         self._filter["tgid"] = 0
-        self._one.be(0)
         while self._links:
             os.close(self._links.pop())
 
