@@ -43,6 +43,7 @@ from pagepulse.model.regions import Rows
 from pagepulse.model.snapshot import IDLE_EDGES_NS, Cost, Snapshot
 from pagepulse.model.structure import Scale, between_regions, owners, restructured, scale_of
 from pagepulse.model.summary import rows_of, working_set_bytes
+from pagepulse.model.wakes import Wakes
 from pagepulse.model.windows import Windows, popcount
 from pagepulse.model.work import Work
 
@@ -89,11 +90,12 @@ class Engine:
         self._swept_ns = np.empty(0, np.int64)
         self._rounds = Patrol(self.windows, self._rng)
         self._probe = Probe.none()
-        self._woken = np.zeros((2, 0))  # of each region: watched pages that woke; time for which they were watched
+        self._wakes = Wakes(0)
         self._begun_ns = memory.now_ns()
         self._idle_bytes: tuple[int, ...] = tuple(0 for _ in IDLE_EDGES_NS)
         self._names: tuple[str, ...] = ()
-        self._asked, self._is_news, self._restructured_ns, self._closer_ns = FEW, True, 0, -_CLOSER_NS
+        self._asked, self._restructured_ns, self._closer_ns = FEW, 0, -_CLOSER_NS
+        self._is_news, self._has_woken = True, False  # probes contradict what was known; what slept woke
         self.heritage = Heritage.none()
 
     # --- the address space -----------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ class Engine:
             position = np.minimum(np.searchsorted(old.first, self.windows.first), len(old) - 1)
             same = old.first[position] == self.windows.first
             swept[same] = self._swept_ns[position[same]]
-        self._swept_ns = swept
+        self._swept_ns, self._wakes = swept, Wakes(len(self.windows))
         self._set_regions(self.regions)
         self._rounds = Patrol(self.windows, self._rng)
         self._probe = Probe.none()
@@ -144,7 +146,6 @@ class Engine:
         self.regions = regions
         self._owner = owners(regions, self.windows)
         self._scale = scale_of(self.windows, regions, self._owner, *self._placement.target)
-        self._woken = np.zeros((2, len(regions)))
 
     # --- an aggregation interval -----------------------------------------------------------------------------------
 
@@ -227,15 +228,14 @@ class Engine:
         self._read_back_along()
         self.patrol(patrol, ended_ns, also_dirty=others_clear)
         now_ns = self.memory.now_ns()
+        if self._has_woken:  # where a part of a region woke, the rest still sleeps: that is to be told apart at once
+            self._restructure_if_due(now_ns, _RESTRUCTURE_NEWS_NS)
         snapshot = self._snapshot(self._estimate(now_ns), now_ns)
-        is_news = self._is_news or now_ns - self._closer_ns < _CLOSER_NS
-        if now_ns - self._restructured_ns > (_RESTRUCTURE_NEWS_NS if is_news else _RESTRUCTURE_NS):
-            self._restructure(now_ns)
-            gaps = between_regions(self.windows, self._owner, self._placement.dense_limit)
-            if self._placement.look_closer(gaps):
-                self._place_windows()
-                self._closer_ns = now_ns
-        self._woken = np.zeros((2, len(self.regions)))
+        self._wakes.clear()
+        is_news = self._is_news or self._has_woken or now_ns - self._closer_ns < _CLOSER_NS
+        self._restructure_if_due(now_ns, _RESTRUCTURE_NEWS_NS if is_news else _RESTRUCTURE_NS)
+        if self._restructured_ns == now_ns:
+            self._look_closer(now_ns)
         return snapshot
 
     def _read(self, chosen: Indices) -> Observation:
@@ -344,39 +344,16 @@ class Engine:
             self._count_wakes(self._read(neighbours))
 
     def _count_wakes(self, seen: Observation) -> None:
-        """Book the watched pages that were touched, and the time for which others were not."""
-        woken = popcount(seen.woken)
-        span_ns = np.maximum(self.windows.read_ns[seen.windows] - seen.since_ns, 1)
-        owner, weight = self._owner[seen.windows], self.windows.weight[seen.windows]
-        count = len(self.regions)
-        watched = popcount(seen.watched)
-        exposure = watch_time_ns(watched, woken, np.where(seen.since_ns > 0, span_ns, 0))
-        self.windows.book_wakes(seen.windows, watched, woken, exposure)
-        self.regions["watch_ns"] += np.bincount(owner, exposure, count)
-        self._woken[1] += np.bincount(owner, exposure * weight, count)
-        total = int(woken.sum())
-        if not total:
-            return
-        per_region = np.bincount(owner, woken, count)
-        self.regions["wakes"] += per_region
-        self.work.pages_woken += total
-        self._woken[0] += np.bincount(owner, woken * weight, count)
-        woke = np.flatnonzero(per_region)
-        self._forget_idleness(woke, per_region[woke].astype(np.float64))
-
-    def _forget_idleness(self, woke: Indices, woken: npt.NDArray[np.float64]) -> None:
-        """A region that was idle and wakes up is a new story: old probes say nothing of it."""
-        rows = self.regions[woke]
-        fresh = (rows["hits"] <= 0.5 * rows["trials"]) & (woken > rows["trials"] * 0.1) & (rows["trials"] > 0)
-        self._is_news |= bool(fresh.any())
-        for column in (*region_model.OF_PROBES, "probed_ns"):
-            self.regions[column][woke[fresh]] = 0
+        woken, is_news = self._wakes.book(seen, self.windows, self._owner, self.regions)
+        self.work.pages_woken += woken
+        self._has_woken |= is_news
 
     # --- what it means ---------------------------------------------------------------------------------------------
 
     def _estimate(self, now_ns: int) -> Estimate:
         interval_ns = now_ns - self._begun_ns
-        regions, result = estimate(self.regions, self.windows, self._owner, self._woken,
+        woken = self._wakes.by_region(np.searchsorted(self._owner, np.arange(len(self.regions) + 1)))
+        regions, result = estimate(self.regions, self.windows, self._owner, woken,
                                    interval_ns / self.options.sampling_ns, interval_ns, self.options.aggregation_ns,
                                    now_ns)
         self.regions = regions
@@ -392,9 +369,16 @@ class Engine:
             unknown_bytes=int(rows["unknown_bytes"].sum()), unclearable_bytes=int(rows["unclearable_bytes"].sum()),
             dropped=self.work.windows_lost, cost=Cost(0, 0))
 
-    def _restructure(self, now_ns: int) -> None:
-        self._is_news, self._restructured_ns = False, now_ns
+    def _restructure_if_due(self, now_ns: int, pause_ns: int) -> None:
+        if now_ns - self._restructured_ns <= pause_ns:
+            return
+        self._is_news, self._has_woken, self._restructured_ns = False, False, now_ns
         bounds = (self.options.min_regions, self.options.max_regions)
         regions = restructured(self.regions, self.windows, self._owner, bounds, now_ns)
         if len(regions) != len(self.regions) or not np.array_equal(regions["start"], self.regions["start"]):
             self._set_regions(regions)
+
+    def _look_closer(self, now_ns: int) -> None:
+        if self._placement.look_closer(between_regions(self.windows, self._owner, self._placement.dense_limit)):
+            self._place_windows()
+            self._closer_ns = now_ns

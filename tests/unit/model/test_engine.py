@@ -97,6 +97,20 @@ def test_a_hot_set_that_moves_is_followed_within_two_seconds():
         assert np.median([s.wss_bytes for s in taken[20:]]) == pytest.approx(10 * MIB, rel=0.03)
 
 
+def test_of_a_region_in_part_of_which_memory_wakes_the_rest_still_sleeps_and_keeps_its_age():
+    memory = FakeMemory(64 * MIB)
+    memory.map(BASE, 64 * MIB, "[heap]")
+    engine = engine_of(memory)
+    last_of(engine, memory, intervals=60)
+    woken = (BASE + 11 * MIB, BASE + 17 * MIB)
+    snapshot = last_of(engine, memory, lambda: memory.touch(woken[0], 6 * MIB // PAGE), intervals=1, patrol=4096)
+    assert bytes_within(snapshot, "touched_bytes", *woken) == pytest.approx(6 * MIB, rel=0.05)
+    sleeps = snapshot.regions["touched_bytes"] == 0
+    slept_bytes = snapshot.regions["present_bytes"][sleeps].sum()
+    assert slept_bytes == pytest.approx(58 * MIB, abs=2 * WINDOW)
+    assert (snapshot.end_ns - snapshot.regions["since_ns"][sleeps]).min() > 5 * SECOND
+
+
 def test_regions_stay_sorted_and_disjoint_inside_the_mappings_and_within_their_number():
     memory = FakeMemory(64 * MIB)
     memory.map(BASE, 20 * MIB, "[heap]")
