@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 AGE_TOLERANCE = 0.1
 """A pattern lasts while its touched share stays this near: DAMON's tenth of the largest nr_accesses (core.c)."""
 
-_PRIOR_PAGES = 16.0  # what is known of a region before its probes counts as much as so many probed pages
+_PRIOR_PAGES = 4.0  # what is known of a region before its probes counts as much as so many probed pages
 _ONE_WAKE, _SURELY_ACTIVE_NS = 1.0, 10_000_000.0
 
 _IDLE_SHARE, _ACTIVE_SHARE = 0.002, 0.01  # a region is idle below, active above, and what it was in between
