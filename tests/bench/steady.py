@@ -42,6 +42,8 @@ class Truth:
     """What is in use, and for how long."""
 
     hot: np.ndarray
+    within: np.ndarray
+    """What the target speaks of: of its code, its stacks and the like it does not say what is hot."""
     start_ns: int = 0
     end_ns: int = 1 << 62
 
@@ -118,9 +120,11 @@ def truths_of(target: Workload) -> list[Truth]:
     """What the target says of itself: always the same, or one phase after the other; or nothing."""
     hot = np.array(target.ready.get("hot", []), np.uint64).reshape(-1, 2)
     phases = target.events("phase")
+    areas = target.ready.get("areas", [target.ready]) if phases or len(hot) else []
+    within = np.array([[area["start"], area["end"]] for area in areas], np.uint64).reshape(-1, 2)
     ends_ns = [*(phase["start_ns"] for phase in phases[1:]), *(end["end_ns"] for end in target.events("end")), 1 << 62]
-    return [Truth(hot)] if len(hot) else [
-        Truth(np.array([[phase["start"], phase["end"]]], np.uint64), phase["start_ns"], end_ns)
+    return [Truth(hot, within)] if len(hot) else [
+        Truth(np.array([[phase["start"], phase["end"]]], np.uint64), within, phase["start_ns"], end_ns)
         for phase, end_ns in zip(phases, ends_ns, strict=False)]
 
 
@@ -134,7 +138,7 @@ def accuracy(taken: Sequence[Snapshot], truths: Sequence[Truth]) -> list[str]:
         for truth in truths:
             if truth.covers(start_ns, end_ns):
                 found = hot_ranges([_resident(one) for one in window], HOT_ABOVE * (end_ns - start_ns) / 1e9)
-                called += float((found[:, 1] - found[:, 0]).sum())
+                called += _overlap(found, truth.within)
                 right += _overlap(found, truth.hot)
                 there += truth.size_bytes
     error = float(np.median([error for truth in truths for error in _errors(taken, truth)]))

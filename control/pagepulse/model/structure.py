@@ -207,12 +207,11 @@ def _island_edges(touches: Floats, exposure: Floats, first: Indices, rank: Indic
         begin = np.flatnonzero(peak)
         found.append((gains[begin], begin, np.full(len(begin), length)))
     gain, starts, lengths = (np.concatenate(column) for column in zip(*found, strict=True))
-    taken = np.zeros(len(touches) + 1, bool)
-    edges = []
-    for island in np.argsort(-gain, kind="stable")[:_ISLANDS_A_ROUND].tolist():
-        start, end = int(starts[island]), int(starts[island] + lengths[island])
-        if not taken[start:end].any():
-            taken[start:end] = True
-            edges += [start, end]
+    clearest = np.argsort(-gain, kind="stable")[:_ISLANDS_A_ROUND]
+    taken, edges = bytearray(len(touches)), []  # one by one: bytes are several times as quick at that as arrays
+    for start, length in zip(starts[clearest].tolist(), lengths[clearest].tolist(), strict=True):
+        if taken.find(1, start, start + length) < 0:
+            taken[start : start + length] = bytes([1]) * length
+            edges += [start, start + length]
     # What follows a region's last window is another region: there is an edge already.
     return np.array([edge for edge in edges if edge < len(touches)], np.intp)

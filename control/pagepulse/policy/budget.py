@@ -14,6 +14,7 @@ _USE = 0.85  # of the budget, so that a bad second stays inside
 _HYSTERESIS = 0.15  # changes of the interval smaller than this are left alone
 _SMOOTHING = 0.2  # weight of the newest interval in the running mean
 _STEP = 1.5  # the interval changes by at most this factor at once
+_SPIKE = 1.5  # what costs more than so many times the usual does not come again each time: it is only saved again
 _LONGEST_NS, _LONGEST_WHOLE_NS = 10_000_000_000, 60_000_000_000
 _SWEEP_SHARE, _SWEEP_SHARE_IN_DEBT = 0.25, 0.05  # of the budget, once the target is known
 _FIRST_SWEEP_NS = 300_000_000  # getting to know a target: 16 GiB at 62 ns a page, and some time to look
@@ -107,7 +108,7 @@ class Budget:
         if self._age_ns < _WARM_UP_NS:
             return
         mean = steady_ns if self._cost_ns is None else self._cost_ns
-        self._cost_ns = mean + _SMOOTHING * (steady_ns - mean)
+        self._cost_ns = mean + _SMOOTHING * (min(steady_ns, _SPIKE * mean) - mean)
         if self._age_ns > _FIRST_SWEEP_ENDS_NS:
             self._first_sweep_pages = 0.0
             self._sweep_share += _SMOOTHING * (sweep_ns / duration_ns - self._sweep_share)

@@ -68,6 +68,16 @@ def by_probes(each_ns: float, base_ns: float = 0.0) -> Cost:
     return lambda _length_ns, probes: base_ns + each_ns * probes
 
 
+def each(pause_s: float, extra_ns: float, cost_ns: float) -> Cost:
+    """Something that comes by the clock, however long intervals are: a program that turns to other memory."""
+    passed = [0, 0]
+
+    def cost(length_ns: int, _probes: int) -> float:
+        before, passed[0] = passed[0], passed[0] + length_ns
+        return cost_ns + extra_ns * (passed[0] // int(pause_s * SECOND) - before // int(pause_s * SECOND))
+    return cost
+
+
 # --- the interval --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("cost_ns", [2 * MS, 5 * MS, 20 * MS])
@@ -92,6 +102,12 @@ def test_one_expensive_interval_moves_nothing_for_long():
     costs = iter([4 * MS] * 300 + [40 * MS] + [4 * MS] * 10_000)
     run = Run(budget_of(), lambda _length, _probes: next(costs), seconds=400)
     assert run.lengths_ns[-1] == pytest.approx(run.lengths_ns[299], rel=0.3)
+
+
+def test_what_comes_by_the_clock_is_paid_for_and_is_not_taken_for_the_price_of_an_interval():
+    run = Run(budget_of(), each(6, 34 * MS, 7 * MS), seconds=200)
+    assert run.share(last_s=60) <= 0.0105
+    assert np.median(run.lengths_ns[-20:]) < 2.2 * SECOND
 
 
 def test_the_interval_shrinks_again_when_the_target_becomes_cheaper():
