@@ -41,7 +41,8 @@ class Estimate(NamedTuple):
     touched: Floats
     """Estimated to be touched in the interval."""
     nr_accesses: Floats
-    """Expected sampling intervals, out of those in the interval, in which a page is touched."""
+    """Expected sampling intervals, out of those in the interval, in which a page is touched, at its rate as of now: for
+    a page that woke in the middle of it, too."""
     nr_accesses_error: Floats
     """Its standard error."""
     rate_hz: Floats
@@ -82,9 +83,10 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
     share = (before * share_of_dirty + (watched + woken[0]) * -np.expm1(-wake_rate * interval_ns)) / divisor
     touched = np.minimum(share, 1) * (known + unknown)  # what is unknown is taken to be as what is known around it
     rate_hz = 1e9 * (dirty * rate + watched * regions["wakes"] / np.maximum(regions["watch_ns"], 1)) / divisor
-    error = _nr_accesses_error(quick_share, regions["trials"], before / divisor, unknown, known + unknown)
+    new_share = np.minimum(woken[0], dirty) / divisor
+    error = _nr_accesses_error(quick_share, regions["trials"], before / divisor, new_share, unknown, known + unknown)
     result = Estimate(present, dirty, unknown, refused, touched,
-                      max_nr_accesses * before * quick_share / divisor, max_nr_accesses * error, rate_hz)
+                      max_nr_accesses * dirty * quick_share / divisor, max_nr_accesses * error, rate_hz)
     # The share that is touched grows with the interval: a pattern must not seem to change because the interval did.
     usual = (before * usual_share + (watched + woken[0]) * -np.expm1(-wake_rate * usual_interval_ns)) / divisor
     aged, changed = _aged(regions, np.clip(usual, 0, 1), now_ns)
@@ -94,15 +96,16 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
     return aged, result
 
 
-def _nr_accesses_error(quick_share: Floats, trials: Floats, dirty_share: Floats, unknown: Floats, clearable: Floats
-                       ) -> Floats:
+def _nr_accesses_error(quick_share: Floats, trials: Floats, dirty_share: Floats, new_share: Floats, unknown: Floats,
+                       clearable: Floats) -> Floats:
     """Standard error of nr_accesses, as a fraction of the largest possible.
 
-    Of the dirty pages a share is touched within one sampling interval: `share_error` has its error. A page that is
-    unknown may be anything: uniform from 0 to the largest, whose standard deviation is 1 / sqrt(12). Independent errors
-    add as squares.
+    Of the dirty pages a share is touched within one sampling interval: `share_error` has its error. Of those that woke
+    in this interval only that is known: how often they are touched is taken from their region, and may as well be off
+    by as much. A page that is unknown may be anything: uniform from 0 to the largest, whose standard deviation is
+    1 / sqrt(12). Independent errors add as squares.
     """
-    of_dirty = dirty_share * share_error(quick_share * trials, trials)
+    of_dirty = np.hypot(dirty_share * share_error(quick_share * trials, trials), new_share * quick_share)
     of_unknown = unknown / np.maximum(clearable, 1) / np.sqrt(12)
     error: Floats = np.where(clearable > 0, np.hypot(of_dirty, of_unknown), 0.0)
     return error

@@ -142,6 +142,13 @@ def test_what_was_not_probed_yet_but_was_just_touched_is_taken_for_active():
     assert found.touched[0] == pytest.approx(100, rel=0.01)
 
 
+def test_memory_that_woke_in_this_interval_counts_at_its_region_s_rate_and_is_as_unsure():
+    facts = {"trials": 0, "exposure_ns": 0, "wakes": 400.0, "watch_ns": 400 * 20 * MS}  # each was touched after 20 ms
+    _, found = of(region(**facts), windows(400), woken=400, watched_ns=400 * 20 * MS)
+    assert found.nr_accesses[0] == pytest.approx(20 * (1 - np.exp(-5 / 20)) * 400 / PAGES, rel=0.02)
+    assert found.nr_accesses_error[0] == pytest.approx(found.nr_accesses[0])
+
+
 def test_a_region_without_windows_says_nothing():
     rows = np.concatenate((region(), region(start=BASE + CHUNK, end=BASE + 2 * CHUNK)))
     _, found = estimate(rows, windows(PAGES), np.zeros(8, np.intp), np.zeros((2, 2)), 20.0, 100 * MS, 100 * MS, NOW_NS)
