@@ -30,7 +30,10 @@ _ISLANDS_A_ROUND = 1024  # candidates, the clearest first
 
 def owners(regions: Rows, windows: Windows) -> Indices:
     """Region of each window: the one that its first byte lies in, shape (w,)."""
-    return np.maximum(np.searchsorted(regions["start"], windows.first, side="right") - 1, 0)
+    if not len(regions):
+        return np.zeros(len(windows), np.intp)
+    edges = np.searchsorted(windows.first, regions["start"][1:])  # of the few in the many: not the other way round
+    return np.repeat(np.arange(len(regions)), np.diff(edges, prepend=0, append=len(windows)))
 
 
 def restructured(regions: Rows, windows: Windows, owner: Indices, bounds: tuple[int, int], now_ns: int) -> Rows:
@@ -58,7 +61,7 @@ def restructured(regions: Rows, windows: Windows, owner: Indices, bounds: tuple[
 
 
 def _summed(values: npt.NDArray[np.float64], owner: Indices, count: int) -> npt.NDArray[np.float64]:
-    return np.bincount(owner, values, count).astype(np.float64)
+    return sums_between(values, np.searchsorted(owner, np.arange(count + 1)))
 
 
 def _seen_of_regions(windows: Windows, owner: Indices, count: int) -> Seen:
