@@ -46,12 +46,11 @@ many small spots, and of pages touched less often than the measure calls hot (te
 
 Where the goals are missed, and why. *zipf*: some 130 of the 1707 pieces are touched within a third of the threshold,
 and 0.9 % pays for some 450 lone clears a second, of 20 us each, flush included: too few to tell them apart. *stride*:
-one page in ten is hot everywhere, and a region is a range. *moving*: all that is idle is watched, so that 1 GiB that
-wakes has to be marked young again page by page: 0.5 % of a CPU, which longer intervals save; how often it is touched is
-learnt anew, and the second in which it changes is lost to recall, or what was left is called hot for so long. *spots*
-of 100 GiB: 1280 spots, more than the 1000 regions that there may be. *spots* of 160 GiB: a lone spot is found by a lone
-clear, and 0.9 % buys no more of them in 60 s. Above 0.9 % is also what the first seconds cost, when all is cleared for
-the first time (*CPU* of the whole run), and *moving*, by what wakes."""
+one page in ten is hot everywhere, and a region is a range. *spots* of 100 GiB: 1280 spots, more than the 1000 regions
+that there may be. *spots* of 160 GiB: a lone spot is found by a lone clear, and 0.9 % buys no more of them in 60 s.
+Above 0.9 % is what the first seconds cost, when all is cleared for the first time (*CPU* of the whole run), and
+*moving*: all that is idle is watched, so that 1 GiB that wakes has to be marked young again page by page, 0.5 % of a
+CPU."""
 HEAD = ("| Program | Monitor | Precision | Recall | Working set, error | After a change "
         "| CPU, tax | Busiest 10 s | 90 % found after |\n"
         "|---|---|---|---|---|---|---|---|---|")
