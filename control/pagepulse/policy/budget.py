@@ -108,7 +108,8 @@ class Budget:
         if self._age_ns < _WARM_UP_NS:
             return
         mean = steady_ns if self._cost_ns is None else self._cost_ns
-        self._cost_ns = mean + _SMOOTHING * (min(steady_ns, _SPIKE * mean) - mean)
+        usual_ns = steady_ns if self._pinned else min(steady_ns, _SPIKE * mean)
+        self._cost_ns = mean + _SMOOTHING * (usual_ns - mean)
         if self._age_ns > _FIRST_SWEEP_ENDS_NS:
             self._first_sweep_pages = 0.0
             self._sweep_share += _SMOOTHING * (sweep_ns / duration_ns - self._sweep_share)
