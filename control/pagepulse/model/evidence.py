@@ -8,6 +8,7 @@ alike, distributed as chi squared with one degree of freedom (Wilks 1938): above
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -53,60 +54,71 @@ def share_error(hits: Floats, trials: Floats) -> Floats:
     return error
 
 
-def split_gains(hits: Floats, trials: Floats, first: npt.NDArray[np.intp], owner: npt.NDArray[np.intp],
-                likelihood: Likelihood = log_likelihood) -> Floats:
-    """How much better each region is described as two, cut behind each of its windows.
+class Sums(NamedTuple):
+    """What windows in address order have seen, added up: of this the gains of all cuts are made."""
 
-    Args:
-        hits: Of each window, shape (w,), windows in address order.
-        trials: Of each window, shape (w,).
-        first: First window of each region, shape (n,). No region is empty.
-        owner: Region of each window, shape (w,).
-        likelihood: Of hits in trials, or of touches in an exposure.
+    owner: npt.NDArray[np.intp]
+    """Region of each window, shape (w,)."""
+    begin: npt.NDArray[np.intp]
+    """First window of that region, shape (w,)."""
+    running: Floats
+    """Hits and trials of all windows before each one, and of all there are: shape (2, w + 1)."""
+    whole: Floats
+    """Hits and trials of each window's region, shape (2, w)."""
+    as_one: Floats
+    """Log-likelihood of that region where it is not cut, shape (w,)."""
+    likelihood: Likelihood
+
+    @classmethod
+    def of(cls, hits: Floats, trials: Floats, first: npt.NDArray[np.intp], likelihood: Likelihood) -> Self:
+        """Add up.
+
+        Args:
+            hits: Of each window, shape (w,).
+            trials: Of each window, shape (w,).
+            first: First window of each region, shape (n,). No region is empty.
+            likelihood: Of hits in trials, or of touches in an exposure.
+        """
+        running = np.zeros((2, len(hits) + 1))
+        np.cumsum((hits, trials), axis=1, out=running[:, 1:])
+        end = np.append(first[1:], len(hits))
+        whole = running[:, end] - running[:, first]
+        owner = np.repeat(np.arange(len(first)), end - first)
+        return cls(owner, first[owner], running, whole[:, owner], likelihood(*whole)[owner], likelihood)
+
+    def gains(self, part: Floats, windows: slice) -> Floats:
+        """G of some windows' regions as two: a part, hits and trials, shape (2, n), and what is left of the region."""
+        rest = np.maximum(self.whole[:, windows] - part, 0)
+        return np.maximum(2 * (self.likelihood(*part) + self.likelihood(*rest) - self.as_one[windows]), 0)
+
+
+def split_gains(sums: Sums) -> Floats:
+    """How much better each region is described as two, cut behind each of its windows.
 
     Returns:
         G of the cut behind each window, shape (w,); behind a region's last window it is 0.
     """
-    def sums(values: Floats) -> tuple[Floats, Floats]:
-        running = np.cumsum(values)
-        before = running[first] - values[first]
-        left = running - before[owner]
-        return left, np.add.reduceat(values, first)[owner] - left
-
-    left_hits, right_hits = sums(hits)
-    left_trials, right_trials = sums(trials)
-    return disagreement(left_hits, left_trials, np.maximum(right_hits, 0), np.maximum(right_trials, 0), likelihood)
+    every = slice(None)
+    return sums.gains(sums.running[:, 1:] - sums.running[:, sums.begin], every)
 
 
-def island_gains(touches: Floats, exposure: Floats, first: npt.NDArray[np.intp], owner: npt.NDArray[np.intp],
-                 length: int) -> Floats:
+def island_gains(sums: Sums, length: int) -> Floats:
     """How much better each region is described as an island of so many windows and the rest of it.
 
     No single cut finds a small island in the middle of a large region: most of what it would part is alike.
 
     Args:
-        touches: Of each window, shape (w,), windows in address order.
-        exposure: Of each window, shape (w,).
-        first: First window of each region, shape (n,). No region is empty.
-        owner: Region of each window, shape (w,).
+        sums: Of all windows.
         length: Of the island, in windows.
 
     Returns:
         G of the island that begins at each window, shape (w,); 0 where it would reach beyond its region, or be it.
     """
-    count = len(touches) - length + 1
-    gains = np.zeros(len(touches))
+    gains = np.zeros(len(sums.owner))
+    count = len(gains) - length + 1
     if count <= 0:
         return gains
-    begin = np.flatnonzero(owner[:count] == owner[length - 1:])
-    region = owner[begin]
-
-    def parts(values: Floats) -> tuple[Floats, Floats]:
-        running = np.concatenate(([0.0], np.cumsum(values)))
-        inside = running[begin + length] - running[begin]
-        return inside, np.maximum(np.add.reduceat(values, first)[region] - inside, 0)
-
-    (touched, others), (watched, rest) = parts(touches), parts(exposure)
-    gains[begin] = disagreement(touched, watched, others, rest, rate_log_likelihood)
-    gains[begin[rest <= 0]] = 0
+    inside = sums.running[:, length:] - sums.running[:, :count]
+    whole_islands = (sums.owner[:count] == sums.owner[length - 1:]) & (inside[1] < sums.whole[1, :count])
+    gains[:count] = np.where(whole_islands, sums.gains(inside, slice(count)), 0.0)
     return gains

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model import regions as region_model
-from pagepulse.model.evidence import WITNESS, Floats, island_gains, rate_log_likelihood, split_gains
+from pagepulse.model.evidence import WITNESS, Floats, Sums, island_gains, rate_log_likelihood, split_gains
 from pagepulse.model.memory import CHUNK, WINDOWS_PER_CHUNK, Addresses, Mapping
 from pagepulse.model.observation import Indices
 from pagepulse.model.regions import Rows, Seen
@@ -51,7 +51,7 @@ def restructured(regions: Rows, windows: Windows, owner: Indices, bounds: tuple[
         cuts = _cuts(result, windows, bounds[1] - len(result))
         if not len(cuts):
             break
-        result = region_model.split_at(result, cuts)
+        result = region_model.doubted(region_model.split_at(result, cuts), result)
         # What stood out in a region may be like the other half of it, once that is cut in two.
         seen = _seen_of_regions(windows, owners(result, windows), len(result))
         result = region_model.merge(result, seen, now_ns, *bounds)
@@ -184,37 +184,38 @@ def _cuts(regions: Rows, windows: Windows, room: int) -> Addresses:
         return np.empty(0, np.uint64)
     touches, exposure = touches[active] * WITNESS, exposure[active] * WITNESS
     first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
-    rank = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(active))))
-    edges = np.concatenate((_island_edges(touches, exposure, first, rank), _best_cuts(touches, exposure, first, rank)))
+    sums = Sums.of(touches, exposure, first, rate_log_likelihood)
+    edges = np.concatenate((_island_edges(sums), _best_cuts(sums, first)))
     _, one_each = np.unique(edges, return_index=True)
     cuts: Addresses = windows.first[active[edges[np.sort(one_each)][:room]]]
     return cuts
 
 
-def _best_cuts(touches: Floats, exposure: Floats, first: Indices, rank: Indices) -> Indices:
+def _best_cuts(sums: Sums, first: Indices) -> Indices:
     """In each region the window before which to cut, if its two parts disagree."""
-    gains = split_gains(touches, exposure, first, rank, rate_log_likelihood)
+    gains = split_gains(sums)
     best = np.maximum.reduceat(gains, first)
-    behind = np.flatnonzero((gains == best[rank]) & (gains > SPLIT_ABOVE))
-    _, one_each = np.unique(rank[behind], return_index=True)
+    behind = np.flatnonzero((gains == best[sums.owner]) & (gains > SPLIT_ABOVE))
+    _, one_each = np.unique(sums.owner[behind], return_index=True)
     after: Indices = behind[one_each] + 1
     return after
 
 
-def _island_edges(touches: Floats, exposure: Floats, first: Indices, rank: Indices) -> Indices:
+def _island_edges(sums: Sums) -> Indices:
     """Where islands begin and end, the clearest first. Islands of several sizes are tried; they do not overlap."""
     found = []
     for length in _ISLANDS:
-        gains = island_gains(touches, exposure, first, rank, length)
-        peak = (gains > SPLIT_ABOVE) & (gains >= np.roll(gains, 1)) & (gains >= np.roll(gains, -1))
-        begin = np.flatnonzero(peak)
+        gains = island_gains(sums, length)
+        begin = np.flatnonzero(gains > SPLIT_ABOVE)
+        after = (begin + 1) % len(gains)
+        begin = begin[(gains[begin] >= gains[begin - 1]) & (gains[begin] >= gains[after])]
         found.append((gains[begin], begin, np.full(len(begin), length)))
     gain, starts, lengths = (np.concatenate(column) for column in zip(*found, strict=True))
     clearest = np.argsort(-gain, kind="stable")[:_ISLANDS_A_ROUND]
-    taken, edges = bytearray(len(touches)), []  # one by one: bytes are several times as quick at that as arrays
+    taken, edges = bytearray(len(sums.owner)), []  # one by one: bytes are several times as quick at that as arrays
     for start, length in zip(starts[clearest].tolist(), lengths[clearest].tolist(), strict=True):
         if taken.find(1, start, start + length) < 0:
             taken[start : start + length] = bytes([1]) * length
             edges += [start, start + length]
     # What follows a region's last window is another region: there is an edge already.
-    return np.array([edge for edge in edges if edge < len(touches)], np.intp)
+    return np.array([edge for edge in edges if edge < len(sums.owner)], np.intp)

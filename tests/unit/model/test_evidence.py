@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagepulse.model.evidence import (
+    Sums,
     disagreement,
     island_gains,
     log_likelihood,
@@ -51,14 +52,14 @@ def test_equal_rates_agree_however_long_each_was_watched():
 def test_the_best_cut_is_where_windows_change(cold, hot):
     hits = np.concatenate((np.zeros(cold), np.full(hot, 64.0)))
     trials = np.full(cold + hot, 64.0)
-    gains = split_gains(hits, trials, np.array([0]), np.zeros(cold + hot, np.intp))
+    gains = split_gains(Sums.of(hits, trials, np.array([0]), log_likelihood))
 
     assert int(np.argmax(gains)) == cold - 1
 
 
 def test_regions_are_cut_apart_from_each_other():
     hits = np.array([0.0, 64, 64, 64, 0, 0])
-    gains = split_gains(hits, np.full(6, 64.0), np.array([0, 3]), np.array([0, 0, 0, 1, 1, 1]))
+    gains = split_gains(Sums.of(hits, np.full(6, 64.0), np.array([0, 3]), log_likelihood))
 
     assert gains[[2, 5]] == pytest.approx([0, 0], abs=1e-6)
     assert np.argmax(gains[:3]) == 0
@@ -69,15 +70,15 @@ def test_regions_are_cut_apart_from_each_other():
 def test_an_island_is_found_where_it_is_and_as_large_as_it_is(before, length, after):
     touches = np.concatenate((np.zeros(before), np.full(length, 4.0), np.zeros(after)))
     exposure = np.concatenate((np.full(before, 100.0), np.full(length, 0.04), np.full(after, 100.0)))
-    first, owner = np.array([0]), np.zeros(len(touches), np.intp)
-    gains = {size: island_gains(touches, exposure, first, owner, size) for size in (1, 2, 3, 4)}
+    sums = Sums.of(touches, exposure, np.array([0]), rate_log_likelihood)
+    gains = {size: island_gains(sums, size) for size in (1, 2, 3, 4)}
     best = max(gains, key=lambda size: gains[size].max())
     assert (best, int(np.argmax(gains[best]))) == (length, before)
 
 
 def test_an_island_reaches_into_no_other_region_and_is_none_if_it_is_all():
-    gains = island_gains(np.array([4.0, 4, 4, 0, 0]), np.array([0.1, 0.1, 0.1, 9, 9]), np.array([0, 3]),
-                         np.array([0, 0, 0, 1, 1]), 3)
+    touches, exposure = np.array([4.0, 4, 4, 0, 0]), np.array([0.1, 0.1, 0.1, 9, 9])
+    gains = island_gains(Sums.of(touches, exposure, np.array([0, 3]), rate_log_likelihood), 3)
     assert gains.tolist() == [0] * 5
 
 
