@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pagepulse.model.evidence import share_error
 from pagepulse.model.observation import Counts, Indices
-from pagepulse.model.regions import Rows
+from pagepulse.model.regions import ACTIVE_SHARE, IDLE_SHARE, Rows
 from pagepulse.model.windows import Windows
 
 Floats = npt.NDArray[np.float64]
@@ -26,7 +26,6 @@ AGE_TOLERANCE = 0.1
 _PRIOR_PAGES = 4.0  # what is known of a region before its probes counts as much as so many probed pages
 _ONE_WAKE, _SURELY_ACTIVE_NS = 1.0, 10_000_000.0
 
-_IDLE_SHARE, _ACTIVE_SHARE = 0.002, 0.01  # a region is idle below, active above, and what it was in between
 _HALF_LIFE_NS = 4e9  # wakes of watched pages count half after this time
 
 
@@ -148,8 +147,8 @@ def _aged(regions: Rows, share: Floats, now_ns: int) -> tuple[Rows, npt.NDArray[
     aged = regions.copy()
     reference = regions["reference"]
     spread = np.sqrt(share * np.clip(1 - share, 0, 1) / np.maximum(regions["trials"], 1))
-    woke = (share > _ACTIVE_SHARE) & (reference < _IDLE_SHARE)
-    slept = (share < _IDLE_SHARE) & (reference > _ACTIVE_SHARE)
+    woke = (share > ACTIVE_SHARE) & (reference < IDLE_SHARE)
+    slept = (share < IDLE_SHARE) & (reference > ACTIVE_SHARE)
     changed = woke | slept | (np.abs(share - reference) > AGE_TOLERANCE + 2 * spread)
     aged["since_ns"][changed] = now_ns
     aged["reference"][changed] = share[changed]

@@ -43,6 +43,9 @@ AREA = np.dtype([("start", "<u8"), ("end", "<u8"), ("mapping", "<i8")])
 Rows = npt.NDArray[np.void]
 Floats = npt.NDArray[np.float64]
 
+IDLE_SHARE, ACTIVE_SHARE = 0.002, 0.01
+"""A region is idle while a smaller share of it is touched, active above the other, and what it was in between."""
+
 MERGE_BELOW = 6.0
 """G (see evidence.py) below which two neighbours are taken for alike: 5.99 is chi squared's 95 % for two shares."""
 
@@ -50,6 +53,7 @@ CHANGED_ABOVE = 10.8
 """G above which a probe contradicts the older ones, which are then forgotten: one case of a thousand."""
 
 _HALF_LIFE_NS = 10_000_000_000  # older probes count half after this time
+_NEARLY_WHOLE, _PART_TRIALS = 0.75, 64.0  # a smaller part of a region takes over so many of its trials at most
 
 
 def areas_of(mappings: Sequence[Mapping], limit: int) -> Rows:
@@ -147,6 +151,22 @@ def split_at(regions: Rows, points: Addresses) -> Rows:
     return parts
 
 
+def doubted(parts: Rows, wholes: Rows) -> Rows:
+    """What probes found in a region says little of parts that it was cut into because they are not alike.
+
+    Args:
+        parts: dtype STATE, shape (n,).
+        wholes: What they were cut from, or are.
+    """
+    whole = np.searchsorted(wholes["start"], parts["start"], side="right") - 1
+    share = (parts["end"] - parts["start"]) / (wholes["end"] - wholes["start"])[whole]
+    kept = np.where(share < _NEARLY_WHOLE, np.minimum(_PART_TRIALS / np.maximum(parts["trials"], 1), 1), 1.0)
+    result = parts.copy()
+    for column in OF_PROBES:
+        result[column] *= kept
+    return result
+
+
 def split_to_minimum(regions: Rows, minimum: int, grain: int) -> Rows:
     """Halve the largest region until there are `minimum`; a region of one grain (bytes) is not cut."""
     while len(regions) < minimum:
@@ -215,6 +235,9 @@ def _joins(regions: Rows, seen: Seen, now_ns: int, threshold: float) -> npt.NDAr
     left, right = regions[:-1], regions[1:]
     ages = now_ns - regions["since_ns"] + 1_000_000_000
     same_age = (2 * ages[:-1] >= ages[1:]) & (2 * ages[1:] >= ages[:-1])
+    # What woke a moment ago, and is as old as before until this interval is told of, is not like what it lies beside.
+    was_idle, was_active = regions["reference"] < IDLE_SHARE, regions["reference"] > ACTIVE_SHARE
+    same_age &= ~(was_idle[:-1] & was_active[1:] | was_active[:-1] & was_idle[1:])
     # A region that was never watched may be anything: it waits for its first clear.
     known = seen.exposure + seen.least_exposure > 0
     alike = _difference(seen) < threshold

@@ -130,3 +130,23 @@ def test_cut_regions_share_their_evidence_by_size():
 
     assert parts["trials"].tolist() == [100, 300]
     assert parts["hits"].tolist() == [25, 75]
+
+
+@pytest.mark.parametrize(("references", "become"), [((0.0, 0.9), 2), ((0.5, 0.9), 1), ((0.0, 0.001), 1)])
+def test_what_woke_a_moment_ago_does_not_join_what_is_as_old_and_was_active(references, become):
+    areas = r.areas_of([Mapping(0x100000, 0x500000, "[anon]")], 10)
+    regions = r.split_at(r.fit(np.empty(0, r.STATE), areas, NOW), np.array([0x300000], np.uint64))
+    regions["reference"] = references
+
+    assert len(r.merge(regions, r.Seen.of(np.full(2, 500.0), np.full(2, 1e9)), NOW, 1, 1000)) == become
+
+
+def test_a_small_part_takes_over_few_of_the_trials_of_the_whole_and_most_of_it_all_that_are_its_own():
+    areas = r.areas_of([Mapping(0x100000, 0x900000, "[anon]")], 10)
+    whole = r.fit(np.empty(0, r.STATE), areas, NOW)
+    whole["trials"], whole["hits"], whole["wakes"] = 8000, 4000, 800
+    parts = r.doubted(r.split_at(whole, np.array([0x200000], np.uint64)), whole)
+
+    assert parts["trials"].tolist() == [64, 7000]
+    assert parts["hits"].tolist() == [32, 3500]
+    assert parts["wakes"].tolist() == [100, 700]
