@@ -48,7 +48,7 @@ from pagepulse.model.windows import Windows, popcount
 from pagepulse.model.work import Work
 
 _NEWER = 0.1  # weight of older evidence when a window is probed
-_SLICE_WINDOWS = 32  # a sweep is read back each 8 MiB: later, hot pages would be young again
+_SLICE_WINDOWS = 128  # a sweep is read back each 32 MiB: much later, hot pages would be young again
 _RESTRUCTURE_NEWS_NS, _RESTRUCTURE_NS = 200_000_000, 4_000_000_000  # regions are cut and merged this often
 _CLOSER_NS = 3_000_000_000  # for so long it is news what windows find that were laid between regions
 _WAKE_READS = 4096  # windows read at once because a neighbour woke

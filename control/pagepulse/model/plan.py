@@ -26,7 +26,7 @@ IDLE_BELOW = 0.02
 """A region is swept when at most this share of its probed pages was touched within an aggregation interval."""
 
 _TICK_FACTOR = 8
-_FEW_PROBES, _PROBES_EACH = 4, 2  # in an interval; and for each region that is uncertain
+_FEW_PROBES, _PROBES_EACH = 4, 8  # in an interval; and at most for each region that is uncertain
 _CERTAIN_BELOW = 0.05  # standard error of a region's share of touched pages
 _CANDIDATES = 4
 _IDLE_TRIALS = 32  # probed pages before a region may be called idle
@@ -80,7 +80,8 @@ def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, r
     edges = np.searchsorted(region_of, np.arange(len(regions) + 1))
     there = np.flatnonzero(np.diff(edges))
     error = share_error(regions["quick_hits"][there], regions["trials"][there])
-    to_teach = _PROBES_EACH * int((error > _CERTAIN_BELOW).sum())
+    missing = np.minimum((error / _CERTAIN_BELOW) ** 2, _PROBES_EACH)  # a variance falls with the number of probes
+    to_teach = int(missing[error > _CERTAIN_BELOW].sum())
     count = min(count, max(len(there), _FEW_PROBES) + to_teach)
     stalest = there[np.argsort(regions["probed_ns"][there], kind="stable")[: max(count - to_teach, -(-count // 4))]]
     weight = np.cumsum(np.diff(edges)[there] * error)

@@ -39,6 +39,8 @@ class Wakes:
         Returns:
             How many pages woke; and whether that is news: regions may have to be cut.
         """
+        if not seen.watched.any():
+            return 0, False
         index, woken, watched = seen.windows, popcount(seen.woken), popcount(seen.watched)
         span_ns = np.maximum(windows.read_ns[index] - seen.since_ns, 1)
         exposure = watch_time_ns(watched, woken, np.where(seen.since_ns > 0, span_ns, 0))

@@ -13,10 +13,12 @@ from pagepulse.model.prices import Prices
 _USE = 0.85  # of the budget, so that a bad second stays inside
 _HYSTERESIS = 0.15  # changes of the interval smaller than this are left alone
 _SMOOTHING = 0.2  # weight of the newest interval in the running mean
+_ALARM = 0.4  # and where it was dearer: what is overspent has to be saved again
 _STEP = 1.5  # the interval changes by at most this factor at once
 _SPIKE = 1.5  # what costs more than so many times the usual does not come again each time: it is only saved again
 _LONGEST_NS, _LONGEST_WHOLE_NS = 10_000_000_000, 60_000_000_000
-_SWEEP_SHARE, _SWEEP_SHARE_IN_DEBT = 0.25, 0.05  # of the budget, once the target is known
+_SWEEP_SHARE, _SWEEP_SHARE_IN_DEBT = 0.25, 0.1  # of the budget, once the target is known
+_TELLING_PAGES, _DEAREST_TIMES = 1024, 8.0  # a sweep of so many pages tells what one costs, up to so many times a clear
 _FIRST_SWEEP_NS = 300_000_000  # getting to know a target: 16 GiB at 62 ns a page, and some time to look
 _FIRST_SWEEP_SHARE = 0.1  # of a CPU, until then
 _WARM_UP_NS, _FIRST_SWEEP_ENDS_NS = 1_000_000_000, 10_000_000_000  # a quick picture is worth more than the budget
@@ -52,6 +54,8 @@ class Budget:
         self._age_ns = 0
         self._debt_ns = self._start_debt_ns = 0.0
         self._range_pages = prices.range_clear_ns / prices.page_clear_ns
+        self._swept_page_ns = prices.page_clear_ns  # with all that a sweep is beside clears
+        self._swept_pages = 0.0
         self._allowed_pages = 0.0
         self.slowdown = 1.0
         """The target waits for memory: it is looked at so many times more seldom."""
@@ -77,7 +81,7 @@ class Budget:
         affordable = _PATROL_SHARE * self.share * self.aggregation_ns / self._prices.window_read_ns
         patrol = int(min(windows * self.aggregation_ns / _PATROL_NS, affordable, _PATROL_AT_ONCE))
         sweep_share = _SWEEP_SHARE_IN_DEBT if self._debt_ns > 0 else _SWEEP_SHARE
-        pages = sweep_share * self.share * self.aggregation_ns / self._prices.page_clear_ns
+        pages = sweep_share * self.share * self.aggregation_ns / self._swept_page_ns
         if self._first_sweep_pages > 0:
             at_once = _FIRST_SWEEP_SHARE * self.aggregation_ns / self._prices.page_clear_ns
             pages = max(pages, min(self._first_sweep_pages, at_once))
@@ -87,7 +91,7 @@ class Budget:
 
     def swept(self, pages: int, ranges: int) -> None:
         """Book pages that a sweep cleared, and the ranges they came in."""
-        cost_pages = pages + ranges * self._range_pages
+        cost_pages = self._swept_pages = pages + ranges * self._range_pages
         self._first_sweep_pages -= cost_pages
         if cost_pages < self._allowed_pages / 2:  # there was no more to do: what comes later can take its time
             self._first_sweep_pages = 0.0
@@ -102,6 +106,9 @@ class Budget:
             once_ns: Tax that does not come again with each interval: memory that woke up. It is only saved again.
         """
         self._age_ns += duration_ns
+        if self._swept_pages >= _TELLING_PAGES:
+            page_ns = min(sweep_ns / self._swept_pages, _DEAREST_TIMES * self._prices.page_clear_ns)
+            self._swept_page_ns += _SMOOTHING * (page_ns - self._swept_page_ns)
         self._debt_ns = max(self._debt_ns + steady_ns + sweep_ns + once_ns - self.share * duration_ns, 0.0)
         if self._age_ns <= _FIRST_SWEEP_ENDS_NS:
             self._start_debt_ns, self._debt_ns = self._start_debt_ns + self._debt_ns, 0.0
@@ -109,7 +116,7 @@ class Budget:
             return
         mean = steady_ns if self._cost_ns is None else self._cost_ns
         usual_ns = steady_ns if self._pinned else min(steady_ns, _SPIKE * mean)
-        self._cost_ns = mean + _SMOOTHING * (usual_ns - mean)
+        self._cost_ns = mean + (_ALARM if usual_ns > mean else _SMOOTHING) * (usual_ns - mean)
         if self._age_ns > _FIRST_SWEEP_ENDS_NS:
             self._first_sweep_pages = 0.0
             self._sweep_share += _SMOOTHING * (sweep_ns / duration_ns - self._sweep_share)

@@ -104,6 +104,13 @@ def test_one_expensive_interval_moves_nothing_for_long():
     assert run.lengths_ns[-1] == pytest.approx(run.lengths_ns[299], rel=0.3)
 
 
+def test_where_intervals_become_dearer_they_become_longer_sooner_than_shorter_where_they_become_cheaper():
+    costs = iter([4 * MS] * 300 + [6 * MS] * 4 + [4 * MS] * 10_000)
+    run = Run(budget_of(), lambda _length, _probes: next(costs), seconds=400)
+    assert run.lengths_ns[303] > 1.2 * run.lengths_ns[299]
+    assert run.lengths_ns[305] > 1.1 * run.lengths_ns[299]
+
+
 def test_what_comes_by_the_clock_is_paid_for_and_is_not_taken_for_the_price_of_an_interval():
     run = Run(budget_of(), each(6, 34 * MS, 7 * MS), seconds=200)
     assert run.share(last_s=60) <= 0.0105
@@ -189,6 +196,17 @@ def test_getting_to_know_a_target_takes_a_tenth_of_a_cpu_at_most_and_ends():
 def test_sweeping_on_and_on_is_paid_by_longer_intervals():
     run = Run(budget_of(), fixed(2 * MS), seconds=300, sweeps=True)
     assert run.share(last_s=60) <= 0.01
+
+
+def test_a_sweep_takes_its_share_by_what_a_page_really_costs():
+    budget = budget_of()
+    Run(budget, fixed(0.3 * MS), seconds=11)
+    before = budget.limits(WINDOWS).sweep_pages
+    for _ in range(40):
+        pages = budget.limits(WINDOWS).sweep_pages
+        budget.swept(pages, 0)
+        budget.spent(SECOND, 0.0, pages * 4 * PRICES.page_clear_ns)
+    assert budget.limits(WINDOWS).sweep_pages == pytest.approx(before / 4, rel=0.1)
 
 
 def test_a_first_sweep_that_is_not_used_up_ends_after_ten_seconds():
