@@ -21,7 +21,7 @@ from builders import BASE, MIB, SECOND, region, snapshot, touched_region
 from pagepulse.capture import Recorder, Recording, Recordings, Rotation, Series, TimeRange, When
 from pagepulse.capture.codec import Undecodable
 from pagepulse.capture.packed import pack
-from pagepulse.capture.parts import drop_oldest, ended_parts, ended_path, keep_old
+from pagepulse.capture.parts import drop_oldest, ended_parts, ended_path, keep_old, worth_opening
 from pagepulse.capture.recordings import EVER
 from pagepulse.cli.times import parse_when, when
 from pagepulse.errors import PagepulseError, RefusedFile, UsageError
@@ -268,6 +268,40 @@ def test_of_a_recording_what_ends_between_two_times_and_nothing_else(pids, apart
         shown = TimeRange(When(from_begin_ns=since_ns - origin_ns), When(from_begin_ns=until_ns - origin_ns))
         expected = [one for one in written if since_ns <= one.end_ns <= until_ns]
         assert spans_in([Path(folder)], shown) == spans(expected)
+
+
+DAY = 86_400 * SECOND
+
+
+@pytest.mark.parametrize(("since", "until", "opened"), [
+    (None, None, [1, 2, 3, 4, 5]), (3.5, None, [3, 4, 5]), (None, 1.5, [1, 2, 3]), (3.2, 3.4, [3, 4, 5]),
+    (99, None, [5])])
+def test_parts_whose_names_tell_that_nothing_of_them_is_shown_are_not_even_opened(tmp_path, since, until, opened):
+    """Within a day of what is shown, the clock on the wall may have been set meanwhile."""
+    begun = datetime(2026, 11, 1, tzinfo=UTC)
+    stamps = {day: f"{begun + timedelta(days=day):%Y%m%dT%H%M%S.%fZ}" for day in range(1, 6)}
+    parts = [tmp_path / f"a-{stamp}.data.xz" for stamp in stamps.values()]
+    begun_ns = int(begun.timestamp()) * SECOND
+    limits = [None if day is None else begun_ns + int(day * DAY) for day in (since, until)]
+    assert worth_opening(parts, *limits) == [parts[day - 1] for day in opened]
+
+
+def test_what_is_no_part_is_always_opened_and_each_recording_has_its_own_parts(tmp_path):
+    names = ["a-20261101T000000.000000Z.data", "a-notes.data", "a.data", "b-20261103T000000.000000Z.data.xz",
+             "c-20269999T000000.000000Z.data"]
+    since_ns = int(datetime(2026, 11, 3, tzinfo=UTC).timestamp()) * SECOND
+    found = [tmp_path / name for name in names]
+    assert worth_opening(found, since_ns, None) == found[1:]
+    assert worth_opening(found, None, since_ns - 9 * DAY) == found
+
+
+def test_of_a_damaged_part_that_is_not_shown_nothing_is_said(tmp_path):
+    parts = write(tmp_path / "a.data", many(2))
+    parts[0].rename(old := tmp_path / "a-20200101T000000.000000Z.data")
+    old.write_bytes(b"not a recording at all")
+    with pytest.raises(RefusedFile):
+        spans_in([tmp_path])
+    assert spans_in([tmp_path], TimeRange(since=When(1_700_000_000 * SECOND))) == spans(many(2)[1:])
 
 
 def test_nothing_between_two_times_is_said(tmp_path):

@@ -12,6 +12,7 @@ import lzma
 import os
 import re
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,8 @@ from pagepulse.errors import PagepulseError
 
 PACKED = ".xz"
 _STAMP = r"-\d{8}T\d{6}\.\d{6}Z"
+_PART = re.compile(rf"(?P<stem>.*)-(?P<stamp>{_STAMP[1:]})\.[^.]*({re.escape(PACKED)})?")
+_CLOCK_SET_NS = 86_400_000_000_000  # nobody sets a clock by more than a day
 
 
 def ended_path(path: Path, ended: datetime) -> Path:
@@ -36,8 +39,41 @@ def ended_path(path: Path, ended: datetime) -> Path:
 
 
 def _stamp(path: Path, part: Path) -> datetime:
-    stamp = part.name.removeprefix(f"{path.stem}-").removesuffix(PACKED).removesuffix(path.suffix)
+    return _time(part.name.removeprefix(f"{path.stem}-").removesuffix(PACKED).removesuffix(path.suffix))
+
+
+def _time(stamp: str) -> datetime:
     return datetime.strptime(stamp, "%Y%m%dT%H%M%S.%f%z")
+
+
+def worth_opening(found: Sequence[Path], since_ns: int | None, until_ns: int | None) -> list[Path]:
+    """Of recordings in one folder, those that may hold something between two times of the clock on the wall.
+
+    Names tell when parts ended, and the one before when they began. A clock may have been set meanwhile: what is within
+    a day of these times is opened, and tells exactly.
+
+    Args:
+        found: The recordings, sorted by name.
+        since_ns: Since 1970; None: from the beginning.
+        until_ns: Since 1970; None: to the end.
+    """
+    kept: list[Path] = []
+    began: dict[str, int] = {}
+    for path in found:
+        part = _PART.fullmatch(path.name)
+        if part is None:
+            kept.append(path)
+            continue
+        try:
+            ended_ns = int(_time(part["stamp"]).timestamp() * 1e9)
+        except ValueError:  # named like a part, but by no time
+            kept.append(path)
+            continue
+        begun_ns, began[part["stem"]] = began.get(part["stem"], 0), ended_ns
+        if (since_ns is None or ended_ns >= since_ns - _CLOCK_SET_NS) and (
+                until_ns is None or begun_ns <= until_ns + _CLOCK_SET_NS):
+            kept.append(path)
+    return kept or list(found[-1:])
 
 
 def ended_parts(path: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pagepulse.capture.parts import PACKED
+from pagepulse.capture.parts import PACKED, worth_opening
 from pagepulse.capture.recorder import CLOCK
 from pagepulse.capture.recording import Event, Recording
 from pagepulse.errors import PagepulseError, RefusedFile
@@ -80,14 +80,14 @@ class Recordings:
         """Open files and folders of recordings, and check every chunk of them.
 
         Args:
-            paths: A folder stands for all recordings in it.
+            paths: A folder stands for all recordings in it, but for parts whose names tell that none of it is shown.
             shown: What is to be seen of them.
 
         Raises:
             RefusedFile: One of the files is no recording, or cannot be opened.
         """
         with ExitStack() as stack:
-            opened = _all_opened(list(paths), stack)
+            opened = _all_opened(list(paths), shown, stack)
             oldest = min(opened, key=_realtime_ns)
             offset_ns = _clock(oldest, "realtime_ns") - _clock(oldest, "monotonic_ns")
             sources = [_source(recording, oldest, offset_ns) for recording in opened]
@@ -224,25 +224,28 @@ def _shown_on_the_wall(sources: Sequence[_Source]) -> list[tuple[int, int]]:
     return sorted(shown)
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
-    files = []
+def _files(paths: Iterable[Path], shown: TimeRange) -> list[Path]:
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
             found = sorted(entry for entry in path.iterdir() if entry.name.endswith(_SUFFIXES)
                            and not entry.name.startswith("."))
             if not found:
                 raise RefusedFile(f"there is no recording in {path}", why="no name in it ends in .data or .data.xz")
-            files += [entry for entry in found if entry.suffix != PACKED or entry.with_suffix("") not in found]
+            found = [entry for entry in found if entry.suffix != PACKED or entry.with_suffix("") not in found]
+            # What is told from the beginning needs the beginning.
+            is_by_wall = shown.since.from_begin_ns is None and shown.until.from_begin_ns is None
+            files += worth_opening(found, shown.since.wall_ns, shown.until.wall_ns) if is_by_wall else found
         else:
             files.append(path)
     return list(dict.fromkeys(files))
 
 
-def _all_opened(paths: Sequence[Path], stack: ExitStack) -> list[Recording]:
+def _all_opened(paths: Sequence[Path], shown: TimeRange, stack: ExitStack) -> list[Recording]:
     """Each once. Their recorder may end a part meanwhile, which then has another name: folders are listed again."""
     tried: set[Path] = set()
     opened: dict[tuple[str, int], Recording] = {}
-    while new := [path for path in _files(paths) if path not in tried]:
+    while new := [path for path in _files(paths, shown) if path not in tried]:
         tried.update(new)
         for path in new:
             recording = _opened(path, is_listed=path not in paths)

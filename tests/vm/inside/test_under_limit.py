@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from pagepulse.kernel.usage import Waiter
 from pagepulse.model.memory import PAGE
 from pagepulse.monitor import Monitor, MonitorOptions
 from vm.inside.agents import in_cgroup, write
+from vm.inside.meanwhile import meanwhile
 from workload import Workload
 
 pytestmark = pytest.mark.live
@@ -32,24 +32,12 @@ def _busy(swap, probes) -> Iterator[tuple[Workload, Path]]:
     """
     with Workload("touch", "--area", f"a:{PAGES * PAGE}:lazy") as touch:
         group = in_cgroup(touch.pid, "short")
-        with all_touched(touch):
+
+        def use_all(is_over: threading.Event) -> None:
+            while not is_over.is_set():
+                touch.command(f"touch a 0 {PAGES}")
+        with meanwhile(use_all):
             yield touch, group
-
-
-@contextmanager
-def all_touched(touch: Workload) -> Iterator[None]:
-    is_over = threading.Event()
-
-    def run() -> None:
-        while not is_over.is_set():
-            touch.command(f"touch a 0 {PAGES}")
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def test_nothing_is_cleared_once_the_group_is_short_of_memory(reader, probes, busy, record_testsuite_property):
