@@ -41,6 +41,11 @@ class Backlog:
         return pid in self._waiting
 
     @property
+    def pids(self) -> list[int]:
+        """Who waits here."""
+        return list(self._waiting)
+
+    @property
     def unknown(self) -> Unknown:
         """What waits here."""
         return Unknown(len(self._waiting), sum(self._waiting.values()))

@@ -103,6 +103,14 @@ class Fleet:
         self._shared.share = share
         self._glances.set_budget(share)
 
+    def select(self, roster: Roster) -> None:
+        """From now on these processes are meant; those that are meant still stay as well known as they are."""
+        self.roster = roster
+        self._call_roll(time.monotonic_ns())  # the first time, everybody is looked at
+        for pid in {*self._members, *self.refused, *self._backlog.pids}:
+            if not roster.has(pid):
+                self._leave(pid)
+
     def try_refused(self) -> None:
         """Try those again that could not be watched: another pagepulse may have let go of them."""
         self._backlog.add(self.refused, set())
@@ -186,9 +194,7 @@ class Fleet:
         left, newcomers = self.roster.call(now_ns)
         self._quiet_until_ns = now_ns + _QUIET_NS if self.roster.heard else 0
         for pid in left:
-            self.refused.pop(pid, None)
-            self._backlog.forget(pid)
-            self._drop(pid)
+            self._leave(pid)
         if newcomers:
             there = self._members.keys() | self.refused.keys()
             self._backlog.add([pid for pid in newcomers if pid not in there], self.roster.newborn)
@@ -250,6 +256,11 @@ class Fleet:
             monitor = Monitor(process, self._tools.reader, probes, self._options, self.prices, self._tools.delays)
             stack.pop_all()
         return Member(process, lock, probes, monitor)
+
+    def _leave(self, pid: int) -> None:
+        self.refused.pop(pid, None)
+        self._backlog.forget(pid)
+        self._drop(pid)
 
     def _drop(self, pid: int) -> None:
         member = self._members.pop(pid, None)

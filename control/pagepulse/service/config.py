@@ -158,8 +158,8 @@ class TargetPlan:
     rotation: Rotation = NEVER
 
     def watches_like(self, other: TargetPlan) -> bool:
-        """Whether the same processes are watched in the same way, whatever is done to them, and at whatever price."""
-        return (self.selection, replace(self.options, budget=other.options.budget)) == (other.selection, other.options)
+        """Whether processes are watched in the same way: whoever they are, whatever is done to them, at any price."""
+        return replace(self.options, budget=other.options.budget) == other.options
 
 
 @dataclass(frozen=True, slots=True)

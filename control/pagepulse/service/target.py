@@ -111,14 +111,17 @@ class WatchedTarget:
 
     def _begin(self, now_ns: int) -> None:
         self._try_ns = now_ns + _TRY_AGAIN_NS
+        fleet = Fleet(self._tools, self._roster(), self.plan.options, self.clock)
+        self._treatment = Treatment(fleet, self._applier())
+        self._treatment.on_event = self._happened
+        self._why = ""
+
+    def _roster(self) -> Roster:
         roster = Roster(self.plan.selection, is_anothers=self._is_anothers)
         if roster.deaf is not None:
             log(Priority.WARNING, f"{self.plan.name}: {roster.deaf.what}: {roster.deaf.why}; "
                                   "new processes are looked for once a second")
-        fleet = Fleet(self._tools, roster, self.plan.options, self.clock)
-        self._treatment = Treatment(fleet, self._applier())
-        self._treatment.on_event = self._happened
-        self._why = ""
+        return roster
 
     def has(self, pid: int) -> bool:
         """Whether this process is one of its own."""
@@ -207,7 +210,7 @@ class WatchedTarget:
         """Go on with another plan; what is known of processes that are watched as before stays known."""
         before, self.plan = self.plan, plan
         if not plan.watches_like(before):
-            log(Priority.NOTICE, f"{plan.name}: begins anew: whom it watches, or how, has changed")
+            log(Priority.NOTICE, f"{plan.name}: begins anew: how it watches has changed")
             self._end_fleet()
             self._try_ns = 0
         elif self._treatment is not None and (plan.schemes, plan.dry_run) != (before.schemes, before.dry_run):
@@ -215,8 +218,21 @@ class WatchedTarget:
             self._treatment.applier = self._applier()
         if self._treatment is not None:
             self._treatment.fleet.set_budget(plan.options.budget)
+            if plan.selection != before.selection:
+                self._select(self._treatment.fleet)
         if (plan.recording, plan.rotation) != (before.recording, before.rotation):
             self._set_recording(plan)
+
+    def _select(self, fleet: Fleet) -> None:
+        """Whom it watches has changed: who is meant as before stays known."""
+        old = fleet.roster
+        try:
+            fleet.select(self._roster())
+        except (PagepulseError, OSError) as error:  # a control group that is not there, for instance
+            self._fail(error, time.monotonic_ns())
+        finally:
+            if fleet.roster is not old:
+                old.close()
 
     def _set_recording(self, plan: TargetPlan) -> None:
         before, self._recording = self._recording, None

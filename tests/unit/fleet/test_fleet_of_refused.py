@@ -121,3 +121,29 @@ def test_one_that_became_another_program_which_cannot_be_watched_is_refused_and_
     stepped(fleet)
     assert fleet.refused == dict.fromkeys((os.getpid(), os.getppid()), "its main thread has ended")
     assert not fleet.monitors
+
+
+def test_with_another_selection_who_is_meant_still_stays_known_and_the_others_go_and_come(fleet, monkeypatch):
+    def waits(_self):
+        yield time.monotonic_ns() + 3600 * 10**9
+
+    monkeypatch.setattr(FakeMonitor, "interval", waits)
+    own, parent = os.getpid(), os.getppid()
+    before = dict(stepped(fleet).monitors)
+    assert before.keys() == {own, parent}
+    told = []
+    fleet.on_event = lambda kind, data: told.append((kind, data["pid"]))
+    fleet.select(Roster(Selection(pids=frozenset({own}))))
+    assert fleet.monitors == {own: before[own]}
+    fleet.select(Roster(Selection(pids=frozenset({own, parent}))))
+    stepped(fleet)
+    assert fleet.monitors[own] is before[own]
+    assert fleet.monitors[parent] is not before[parent]
+    assert told == [("ended", parent), ("watched", parent)]
+
+
+def test_who_waited_to_be_known_and_is_meant_no_more_waits_no_longer(fleet):
+    fleet._call_roll(time.monotonic_ns())
+    assert fleet.unknown.processes == 2
+    fleet.select(Roster(Selection(pids=frozenset({os.getpid()}))))
+    assert fleet.unknown.processes == 1

@@ -117,3 +117,26 @@ def test_a_new_budget_is_taken_on_by_the_fleet_and_another_way_to_clear_begins_a
     daemon._load()
     daemon.close()
     assert "stays: begins anew" in capsys.readouterr().err
+
+
+def test_another_selection_is_taken_on_by_the_fleet_and_a_control_group_that_is_not_there_is_waited_for(
+        tmp_path, fleets, capsys):
+    def write(which: str) -> None:
+        new = tmp_path / "new~"
+        new.write_text(f"[targets.it]\n{which}\n")
+        new.chmod(0o600)
+        new.replace(tmp_path / "pagepulse.toml")
+
+    write('exe = "no-one-runs-it"')
+    script = Script(lambda: None, lambda: write('exe = "nor-this"'), lambda: None)
+    daemon = service.Daemon(tmp_path, load_configuration(tmp_path, ANYBODY), NO_INSTRUMENTS, script, Notifier())
+    daemon.run()
+    assert len(fleets) == 1
+    assert fleets[0]().roster.selection.exe == "nor-this"
+    write('cgroup = "/sys/fs/cgroup/nobody-made-it"')
+    daemon._load()
+    [status] = daemon._published().status.targets
+    daemon.close()
+    assert status.state == "waiting"
+    assert "no control group" in status.why
+    assert "begins anew" not in capsys.readouterr().err
