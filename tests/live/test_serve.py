@@ -120,6 +120,22 @@ def test_of_two_targets_that_mean_a_process_the_one_named_first_has_it(tmp_path)
         assert daemon.end() == 0
 
 
+def test_where_other_programs_are_meant_too_those_that_were_watched_before_stay_known(tmp_path):
+    one, two = (shutil.copy(PROGRAMS / "pulse", tmp_path / name) for name in ("pulse-one", "pulse-two"))
+    with (Workload(one, "--size", "16MiB") as first, Workload(two, "--size", "16MiB") as second,
+          Daemon(tmp_path, f'[targets.them]\nexe = "{one}"\nbudget = "5%"\n') as daemon):
+        daemon.start()
+        assert daemon.tells("them", are_watched(first.pid)), daemon.log
+        daemon.write("conf.d/more.toml", f'[targets.them]\nexe = "{tmp_path}/pulse-*"\n')
+        assert daemon.tells("them", are_watched(first.pid, second.pid)), daemon.log
+        watched_s = {process["pid"]: process["watched_s"] for process in daemon.target("them")["processes"]}
+        assert watched_s[first.pid] > watched_s[second.pid] + 1
+        daemon.write("conf.d/more.toml", f'[targets.them]\nexe = "{two}"\n')
+        assert daemon.tells("them", lambda target: [one["pid"] for one in target["processes"]] == [second.pid])
+        assert "anew" not in daemon.log
+        assert daemon.end() == 0
+
+
 def test_status_top_and_snapshot_are_for_people_and_for_programs(serving, pulses):
     where = ("--socket", str(serving.socket))
     words = pagepulse("status", *where).out
