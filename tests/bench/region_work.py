@@ -24,7 +24,7 @@ from pagepulse.model.memory import CHUNK, WINDOW, WINDOWS_PER_CHUNK, Mapping, Wi
 from pagepulse.model.observation import Indices
 from pagepulse.model.probe import Outcome
 from pagepulse.model.regions import STATE, Rows, learn
-from pagepulse.model.structure import owners, restructured
+from pagepulse.model.structure import edges_of, owners, restructured
 from pagepulse.model.windows import ALL_PAGES, Windows
 from workload import now_ns
 
@@ -70,7 +70,8 @@ class Case:
         hot = rng.random(regions) < HOT_SHARE
         self._watch(np.repeat(hot, each), rng)
         self.regions = _regions(hot, each)
-        self.owner = owners(self.regions, self.windows)
+        self.edges = edges_of(self.regions, self.windows)
+        self.owner = owners(self.edges)
         self._rng = rng
 
     def _watch(self, hot: np.ndarray[tuple[int], np.dtype[np.bool_]], rng: np.random.Generator) -> None:
@@ -92,10 +93,10 @@ class Case:
                           trials=hits * 2, exposure_ns=np.full(PROBES, 1e9))
         woken = np.zeros((2, len(self.regions)))
         return Times(
-            _median_ms(lambda: estimate(self.regions, self.windows, self.owner, woken, 20.0, INTERVAL_NS, INTERVAL_NS,
+            _median_ms(lambda: estimate(self.regions, self.windows, self.edges, woken, 20.0, INTERVAL_NS, INTERVAL_NS,
                                         NOW_NS)),
             _median_ms(lambda: learn(self.regions, self.owner[probed], outcome, np.ones(PROBES), NOW_NS)),
-            _median_ms(lambda: restructured(self.regions, self.windows, self.owner, bounds, NOW_NS)))
+            _median_ms(lambda: restructured(self.regions, self.windows, bounds, NOW_NS)))
 
 
 def _regions(hot: np.ndarray[tuple[int], np.dtype[np.bool_]], each: int) -> Rows:

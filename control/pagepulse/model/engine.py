@@ -41,7 +41,7 @@ from pagepulse.model.probe import Probe
 from pagepulse.model.refused import FEW, ask_again
 from pagepulse.model.regions import Rows
 from pagepulse.model.snapshot import IDLE_EDGES_NS, Cost, Snapshot
-from pagepulse.model.structure import Scale, between_regions, owners, restructured, scale_of
+from pagepulse.model.structure import Scale, between_regions, edges_of, owners, restructured, scale_of
 from pagepulse.model.summary import rows_of, working_set_bytes
 from pagepulse.model.wakes import Wakes
 from pagepulse.model.windows import Windows, popcount
@@ -85,6 +85,7 @@ class Engine:
         self._placement = Placement(options.window_limit)
         self.windows = Windows([], spread([], NO_CHUNKS, 1))
         self.regions: Rows = np.empty(0, region_model.STATE)
+        self._edges: Indices = np.zeros(1, np.intp)
         self._owner: Indices = np.empty(0, np.intp)
         self._scale = Scale(*np.empty((4, 0)))
         self._swept_ns = np.empty(0, np.int64)
@@ -144,8 +145,9 @@ class Engine:
 
     def _set_regions(self, regions: Rows) -> None:
         self.regions = regions
-        self._owner = owners(regions, self.windows)
-        self._scale = scale_of(self.windows, regions, self._owner, *self._placement.target)
+        self._edges = edges_of(regions, self.windows)
+        self._owner = owners(self._edges)
+        self._scale = scale_of(self.windows, regions, self._edges, *self._placement.target)
 
     # --- an aggregation interval -----------------------------------------------------------------------------------
 
@@ -352,8 +354,8 @@ class Engine:
 
     def _estimate(self, now_ns: int) -> Estimate:
         interval_ns = now_ns - self._begun_ns
-        woken = self._wakes.by_region(np.searchsorted(self._owner, np.arange(len(self.regions) + 1)))
-        regions, result = estimate(self.regions, self.windows, self._owner, woken,
+        woken = self._wakes.by_region(self._edges)
+        regions, result = estimate(self.regions, self.windows, self._edges, woken,
                                    interval_ns / self.options.sampling_ns, interval_ns, self.options.aggregation_ns,
                                    now_ns)
         self.regions = regions
@@ -374,7 +376,7 @@ class Engine:
             return
         self._is_news, self._has_woken, self._restructured_ns = False, False, now_ns
         bounds = (self.options.min_regions, self.options.max_regions)
-        regions = restructured(self.regions, self.windows, self._owner, bounds, now_ns)
+        regions = restructured(self.regions, self.windows, bounds, now_ns)
         if len(regions) != len(self.regions) or not np.array_equal(regions["start"], self.regions["start"]):
             self._set_regions(regions)
 

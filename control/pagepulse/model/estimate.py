@@ -47,14 +47,14 @@ class Estimate(NamedTuple):
     rate_hz: Floats
 
 
-def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max_nr_accesses: float,
+def estimate(regions: Rows, windows: Windows, edges: Indices, woken: Floats, max_nr_accesses: float,
              interval_ns: int, usual_interval_ns: int, now_ns: int) -> tuple[Rows, Estimate]:
     """What each region did in the interval that ends now.
 
     Args:
         regions: dtype STATE, shape (n,).
         windows: All windows, in address order.
-        owner: Region of each window.
+        edges: First window of each region, and how many windows there are.
         woken: Shape (2, n): watched pages that were found touched in this interval, and the time for which they and
             all others that were read had been watched (see watch_time_ns); both by the windows' weights.
         max_nr_accesses: Sampling intervals in this aggregation interval.
@@ -65,7 +65,6 @@ def estimate(regions: Rows, windows: Windows, owner: Indices, woken: Floats, max
     Returns:
         The regions with their ages brought up to date, and the estimate.
     """
-    edges = np.searchsorted(owner, np.arange(len(regions) + 1))
     pages = windows.tally.by_region(edges)
     present, refused, unknown = pages.present, pages.refused, pages.unknown
     dirty = pages.dirty - unknown

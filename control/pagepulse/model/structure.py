@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from pagepulse.model import regions as region_model
 from pagepulse.model.evidence import WITNESS, Floats, Sums, island_gains, rate_log_likelihood, split_gains
@@ -28,54 +27,56 @@ _ISLANDS = (1, 4, 16, 64)  # windows
 _ISLANDS_A_ROUND = 1024  # candidates, the clearest first
 
 
-def owners(regions: Rows, windows: Windows) -> Indices:
-    """Region of each window: the one that its first byte lies in, shape (w,)."""
+def edges_of(regions: Rows, windows: Windows) -> Indices:
+    """First window of each region, and how many windows there are: shape (n + 1,).
+
+    A window is in the region that its first byte lies in. Windows are sorted: what belongs to a region follows from
+    two edges, and sums over regions need nothing else (`tally.sums_between`).
+    """
     if not len(regions):
-        return np.zeros(len(windows), np.intp)
+        return np.zeros(1, np.intp)
     edges = np.searchsorted(windows.first, regions["start"][1:])  # of the few in the many: not the other way round
-    return np.repeat(np.arange(len(regions)), np.diff(edges, prepend=0, append=len(windows)))
+    return np.concatenate(([0], edges, [len(windows)]))
 
 
-def restructured(regions: Rows, windows: Windows, owner: Indices, bounds: tuple[int, int], now_ns: int) -> Rows:
+def owners(edges: Indices) -> Indices:
+    """Region of each window, shape (w,)."""
+    return np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+
+
+def restructured(regions: Rows, windows: Windows, bounds: tuple[int, int], now_ns: int) -> Rows:
     """The regions, merged and cut anew.
 
     Args:
         regions: dtype regions.STATE.
         windows: All windows.
-        owner: Region of each window.
         bounds: How many regions at least, and at most.
         now_ns: Ages are compared at this time.
     """
-    result = region_model.merge(regions, _seen_of_regions(windows, owner, len(regions)), now_ns, *bounds)
+    result = region_model.merge(regions, _seen(regions, windows), now_ns, *bounds)
     for _ in range(_ROUNDS):
         cuts = _cuts(result, windows, bounds[1] - len(result))
         if not len(cuts):
             break
         result = region_model.doubted(region_model.split_at(result, cuts), result)
         # What stood out in a region may be like the other half of it, once that is cut in two.
-        seen = _seen_of_regions(windows, owners(result, windows), len(result))
-        result = region_model.merge(result, seen, now_ns, *bounds)
+        result = region_model.merge(result, _seen(result, windows), now_ns, *bounds)
     if len(result) != len(regions) or not np.array_equal(result["start"], regions["start"]):
         _share_out_wakes(result, windows)
     return result
 
 
-def _summed(values: npt.NDArray[np.float64], owner: Indices, count: int) -> npt.NDArray[np.float64]:
-    return sums_between(values, np.searchsorted(owner, np.arange(count + 1)))
-
-
-def _seen_of_regions(windows: Windows, owner: Indices, count: int) -> Seen:
-    seen = WITNESS * np.stack((windows.touches, windows.exposure_ns))
-    edges = np.searchsorted(owner, np.arange(count + 1))
+def _seen(regions: Rows, windows: Windows) -> Seen:
+    """What windows of each region have seen."""
+    edges, seen = edges_of(regions, windows), WITNESS * np.stack((windows.touches, windows.exposure_ns))
     bounded = sums_between(seen * windows.bounded, edges)
     return Seen(*sums_between(seen * ~windows.bounded, edges), *bounded)
 
 
-def _seen_of_windows(windows: Windows, owner: Indices, count: int) -> tuple[Floats, Floats]:
+def _seen_of_windows(windows: Windows, edges: Indices) -> tuple[Floats, Floats]:
     """Touches and exposure of each window: none of one whose bound its region's rate keeps, for that says nothing."""
-    sure = ~windows.bounded
-    touches = _summed(windows.touches * sure, owner, count)
-    exposure_ns = _summed(windows.exposure_ns * sure, owner, count)
+    sure, owner = ~windows.bounded, owners(edges)
+    touches, exposure_ns = sums_between(np.stack((windows.touches, windows.exposure_ns)) * sure, edges)
     tells = sure | (windows.touches * exposure_ns[owner] > windows.exposure_ns * touches[owner])
     return windows.touches * tells, windows.exposure_ns * tells
 
@@ -93,7 +94,7 @@ class Scale(NamedTuple):
     """Populated bytes of regions in which no window lies: nothing is known of them."""
 
 
-def scale_of(windows: Windows, regions: Rows, owner: Indices, mappings: Sequence[Mapping], chunks: Addresses) -> Scale:
+def scale_of(windows: Windows, regions: Rows, edges: Indices, mappings: Sequence[Mapping], chunks: Addresses) -> Scale:
     """How pages of windows become those of regions.
 
     1 where windows lie everywhere. Where they lie apart, a small region would be taken for as large as the windows that
@@ -103,7 +104,7 @@ def scale_of(windows: Windows, regions: Rows, owner: Indices, mappings: Sequence
     Args:
         windows: All windows.
         regions: dtype regions.STATE.
-        owner: Region of each window.
+        edges: Of these, as `edges_of` gives them.
         mappings: The target's mappings, sorted.
         chunks: The populated chunks, sorted.
     """
@@ -111,17 +112,16 @@ def scale_of(windows: Windows, regions: Rows, owner: Indices, mappings: Sequence
     if not apart.any():
         return Scale(np.ones(count), np.ones(count), np.full(count, np.inf), np.zeros(count))
     sizes = (windows.last - windows.first).astype(np.float64)
-    seen_bytes = np.maximum(_summed(windows.weight * sizes, owner, count), 1)
+    seen_bytes = np.maximum(sums_between(windows.weight * sizes, edges), 1)
     populated_bytes = _populated_below(regions["end"], chunks) - _populated_below(regions["start"], chunks)
     # Regions of many small mappings hold gaps between them, in chunks that are populated all the same.
     mapped_bytes = _mapped_below(regions["end"], mappings) - _mapped_below(regions["start"], mappings)
     populated_bytes *= mapped_bytes / (regions["end"] - regions["start"])
-    is_sample = _summed(apart.astype(np.float64), owner, count) > 0
+    is_sample = sums_between(apart.astype(np.float64), edges) > 0
     own = np.where(is_sample, populated_bytes / seen_bytes, 1.0)
-    drawn = _summed(windows.drawn * sizes, owner, count) / seen_bytes
-    hits = _summed((windows.drawn > 0).astype(np.float64), owner, count)
-    is_bare = np.bincount(owner, minlength=count) == 0
-    return Scale(own, drawn, hits, np.where(is_bare, populated_bytes, 0.0))
+    drawn = sums_between(windows.drawn * sizes, edges) / seen_bytes
+    hits = sums_between((windows.drawn > 0).astype(np.float64), edges)
+    return Scale(own, drawn, hits, np.where(np.diff(edges) == 0, populated_bytes, 0.0))
 
 
 def _mapped_below(addresses: Addresses, mappings: Sequence[Mapping]) -> Floats:
@@ -169,25 +169,25 @@ def between_regions(windows: Windows, owner: Indices, limit: int) -> Addresses:
 
 def _share_out_wakes(regions: Rows, windows: Windows) -> None:
     """Give each region the wakes of its own windows: a cut region's parts would otherwise inherit each other's."""
-    owner, own = owners(regions, windows), np.where(windows.watched != 0, 1.0, 0.0)
-    for column, values in (("wakes", windows.touches), ("watch_ns", windows.exposure_ns)):
-        regions[column] = _summed(values * own, owner, len(regions))
+    own = np.stack((windows.touches, windows.exposure_ns)) * (windows.watched != 0)
+    regions["wakes"], regions["watch_ns"] = sums_between(own, edges_of(regions, windows))
 
 
 def _cuts(regions: Rows, windows: Windows, room: int) -> Addresses:
     """Where to cut: around islands, and where the two parts of a region disagree most; at most `room` addresses."""
-    owner = owners(regions, windows)
-    touches, exposure = _seen_of_windows(windows, owner, len(regions))
+    edges = edges_of(regions, windows)
+    touches, exposure = _seen_of_windows(windows, edges)
     # Most regions have seen no touch at all: there is nothing to cut in them.
-    active = np.flatnonzero((_summed(touches, owner, len(regions)) > 0)[owner])
+    owner = owners(edges)
+    active = np.flatnonzero((sums_between(touches, edges) > 0)[owner])
     if room <= 0 or not len(active):
         return np.empty(0, np.uint64)
     touches, exposure = touches[active] * WITNESS, exposure[active] * WITNESS
     first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
     sums = Sums.of(touches, exposure, first, rate_log_likelihood)
-    edges = np.concatenate((_island_edges(sums), _best_cuts(sums, first)))
-    _, one_each = np.unique(edges, return_index=True)
-    cuts: Addresses = windows.first[active[edges[np.sort(one_each)][:room]]]
+    before = np.concatenate((_island_edges(sums), _best_cuts(sums, first)))
+    _, one_each = np.unique(before, return_index=True)
+    cuts: Addresses = windows.first[active[before[np.sort(one_each)][:room]]]
     return cuts
 
 

@@ -45,7 +45,7 @@ def windows(young_pages: int, *, cleared_first: bool = True) -> Windows:
 
 def of(row: np.ndarray, known: Windows, *, woken: float = 0, watched_ns: float = 0, interval_ns: int = 100 * MS
        ) -> tuple[np.ndarray, Estimate]:
-    return estimate(row, known, np.zeros(8, np.intp), np.array([[woken], [watched_ns]], float), interval_ns / (5 * MS),
+    return estimate(row, known, np.array([0, 8]), np.array([[woken], [watched_ns]], float), interval_ns / (5 * MS),
                     interval_ns, 100 * MS, NOW_NS)
 
 
@@ -151,7 +151,7 @@ def test_memory_that_woke_in_this_interval_counts_at_its_region_s_rate_and_is_as
 
 def test_a_region_without_windows_says_nothing():
     rows = np.concatenate((region(), region(start=BASE + CHUNK, end=BASE + 2 * CHUNK)))
-    _, found = estimate(rows, windows(PAGES), np.zeros(8, np.intp), np.zeros((2, 2)), 20.0, 100 * MS, 100 * MS, NOW_NS)
+    _, found = estimate(rows, windows(PAGES), np.array([0, 8, 8]), np.zeros((2, 2)), 20.0, 100 * MS, 100 * MS, NOW_NS)
     assert found.present.tolist() == [PAGES, 0]
     assert found.touched[1] == found.rate_hz[1] == 0
 

@@ -26,7 +26,7 @@ from pagepulse.model.plan import (
     without_cut_huge_pages,
 )
 from pagepulse.model.regions import STATE, areas_of, fit, split_at
-from pagepulse.model.structure import owners
+from pagepulse.model.structure import edges_of, owners
 from pagepulse.model.windows import Windows
 
 NOW_NS = 1000 * SECOND
@@ -46,7 +46,7 @@ class Scene:
         self.read()
         regions = fit(np.empty(0, STATE), areas_of(mappings, 10), NOW_NS)
         self.regions = split_at(regions, np.array([BASE + size_bytes // 2], np.uint64))
-        self.owner = owners(self.regions, self.windows)
+        self.owner = owners(edges_of(self.regions, self.windows))
         self.swept_ns = np.zeros(len(self.windows), np.int64)
 
     def read(self) -> None:
@@ -99,7 +99,7 @@ def test_most_probes_go_to_the_region_that_is_uncertain():
 def test_each_region_is_probed_where_there_are_enough_probes_however_well_it_is_known():
     scene = Scene(32 * MIB)
     scene.regions = split_at(scene.regions, BASE + np.arange(1, 16, dtype=np.uint64) * np.uint64(CHUNK))
-    scene.owner = owners(scene.regions, scene.windows)
+    scene.owner = owners(edges_of(scene.regions, scene.windows))
     scene.regions["trials"] = scene.regions["hits"] = scene.regions["quick_hits"] = 1e6
     assert set(scene.owner[scene.probes(64)].tolist()) == set(range(16))
     assert len(scene.probes(8)) == 8

@@ -10,7 +10,7 @@ from fakes import BASE, SECOND
 from pagepulse.model.layout import spread
 from pagepulse.model.memory import CHUNK, WINDOW, Mapping
 from pagepulse.model.regions import STATE, areas_of, fit, split_at
-from pagepulse.model.structure import owners, restructured
+from pagepulse.model.structure import restructured
 from pagepulse.model.windows import Windows
 
 NOW_NS = 1000 * SECOND
@@ -37,8 +37,7 @@ class Scene:
 
     def edges(self) -> list[int]:
         """Windows before which a region begins, but for the first."""
-        owner = owners(self.regions, self.windows)
-        result = restructured(self.regions, self.windows, owner, (1, 1000), NOW_NS)
+        result = restructured(self.regions, self.windows, (1, 1000), NOW_NS)
         return [(int(start) - BASE) // WINDOW for start in result["start"][1:]]
 
 
