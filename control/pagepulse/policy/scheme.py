@@ -83,7 +83,6 @@ class Scheme(SchemeObject):
             raise Misplaced("target_node", f"expected no node for {self.action}; migrate_hot and migrate_cold have one")
         return self
 
-
     @model_validator(mode="after")
     def _goals_have_something_to_tune(self) -> Self:
         if not self.acts and self.quotas.goals:
