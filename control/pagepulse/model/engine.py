@@ -51,7 +51,7 @@ _NEWER = 0.1  # weight of older evidence when a window is probed
 _SLICE_WINDOWS = 128  # a sweep is read back each 32 MiB: much later, hot pages would be young again
 _RESTRUCTURE_NEWS_NS, _RESTRUCTURE_NS = 200_000_000, 4_000_000_000  # regions are cut and merged this often
 _CLOSER_NS = 3_000_000_000  # for so long it is news what windows find that were laid between regions
-_WAKE_READS = 4096  # windows read at once because a neighbour woke
+_WAKE_READS, _WAKE_READS_EACH = 4096, 64  # windows read at once because neighbours woke, and because one did
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +341,7 @@ class Engine:
         woke = np.sort(seen.windows[seen.woken != 0])
         if not len(woke):
             return
-        neighbours = nearest_watched(self.windows, woke, chosen, _WAKE_READS)
+        neighbours = nearest_watched(self.windows, woke, chosen, min(_WAKE_READS, _WAKE_READS_EACH * len(woke)))
         if len(neighbours):
             self._count_wakes(self._read(neighbours))
 
