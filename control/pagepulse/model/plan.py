@@ -61,7 +61,7 @@ def tick_times_ns(sampling_ns: int, aggregation_ns: int) -> Iterator[int]:
 def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, rng: np.random.Generator) -> Indices:
     """Windows to probe, fewer than allowed where little is uncertain.
 
-    Each region with dirty memory has one, or a quarter of them goes to those probed longest ago, so that a change is
+    Each region with dirty memory has one, or half of them go to those probed longest ago, so that a change is
     noticed. The others go where they teach most: to each region by how much of it is dirty and how uncertain its share
     of touched pages is (J. Neyman, 1934).
     Within a region the window is taken that was probed longest ago, out of a few at random.
@@ -83,7 +83,7 @@ def choose_probes(windows: Windows, regions: Rows, owner: Indices, count: int, r
     missing = np.minimum((error / _CERTAIN_BELOW) ** 2, _PROBES_EACH)  # a variance falls with the number of probes
     to_teach = int(missing[error > _CERTAIN_BELOW].sum())
     count = min(count, max(len(there), _FEW_PROBES) + to_teach)
-    stalest = there[np.argsort(regions["probed_ns"][there], kind="stable")[: max(count - to_teach, -(-count // 4))]]
+    stalest = there[np.argsort(regions["probed_ns"][there], kind="stable")[: max(count - to_teach, -(-count // 2))]]
     weight = np.cumsum(np.diff(edges)[there] * error)
     taught = there[np.searchsorted(weight, rng.random(count - len(stalest)) * weight[-1])]
     regions_chosen = np.concatenate((stalest, taught))
