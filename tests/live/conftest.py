@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.swap import temporary_swap
 from live.machine import alone, huge_page_pool
 from pagepulse.kernel.probes import Probes
 from pagepulse.kernel.process import Process
@@ -94,6 +96,25 @@ def _pulse() -> Iterator[Workload]:
     """A small program that is worth watching."""
     with Workload("pulse", "--size", "16MiB") as pulse:
         yield pulse
+
+
+@pytest.fixture(name="swap")
+def _swap() -> Iterator[None]:
+    """Swap space of our own, gone afterwards."""
+    with temporary_swap(2 << 30) as swap:
+        assert swap.device is not None, swap.why
+        yield
+
+
+@pytest.fixture(name="schemes")
+def _schemes(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Path]:
+    """A scheme file with the module's SCHEME, changed as a test wants it."""
+    def schemes(**changes: object) -> Path:
+        path = tmp_path / "schemes.json"
+        path.write_text(json.dumps({"schemes": [request.module.SCHEME | changes]}))
+        path.chmod(0o600)
+        return path
+    return schemes
 
 
 @pytest.fixture(name="group")

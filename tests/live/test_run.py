@@ -33,24 +33,6 @@ SCHEME = {"name": "idle", "action": "pageout", "access_pattern": {"rate": {"max"
 """Without a trial: what goes, goes within a test's time."""
 
 
-@pytest.fixture(name="swap")
-def _swap():
-    with temporary_swap(2 << 30) as swap:
-        assert swap.device is not None, swap.why
-        yield
-
-
-@pytest.fixture(name="schemes")
-def _schemes(tmp_path):
-    """A scheme file, changed as a test wants it."""
-    def schemes(**changes) -> Path:
-        path = tmp_path / "schemes.json"
-        path.write_text(json.dumps({"schemes": [SCHEME | changes]}))
-        path.chmod(0o600)
-        return path
-    return schemes
-
-
 def run(*arguments, pid: int, duration: str = "5s"):
     """Run it, and hold its account to the rules that hold for every account."""
     outcome = pagepulse("run", "--pid", str(pid), "--duration", duration, "--json", *arguments)

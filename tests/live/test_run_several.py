@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Schemes on several processes: each by its own heat, all within one quota, and nobody who was not meant."""
 
-import json
 import sys
-from pathlib import Path
 
 import pytest
 
-from demo.swap import temporary_swap
 from live.recorder import assert_refused, pagepulse
 from pagepulse.capture import Recording
 from pagepulse.model.memory import PAGE
@@ -19,24 +16,6 @@ MIB = 1 << 20
 SCHEME = {"name": "idle", "action": "pageout", "access_pattern": {"rate": {"max": "5%"}, "age": {"min": "1 s"}},
           "guards": {"trial": {"enabled": False}, "psi": {"enabled": False}}}
 """Without a trial what goes, goes within a test's time; whatever else the machine is short of memory for."""
-
-
-@pytest.fixture(name="swap", scope="module")
-def _swap():
-    with temporary_swap(2 << 30) as swap:
-        assert swap.device is not None, swap.why
-        yield
-
-
-@pytest.fixture(name="schemes")
-def _schemes(tmp_path):
-    """A scheme file, changed as a test wants it."""
-    def schemes(**changes) -> Path:
-        path = tmp_path / "schemes.json"
-        path.write_text(json.dumps({"schemes": [SCHEME | changes]}))
-        path.chmod(0o600)
-        return path
-    return schemes
 
 
 def run(*arguments, duration="6s"):
