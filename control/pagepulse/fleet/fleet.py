@@ -74,8 +74,7 @@ class Fleet:
         self.refused: dict[int, str] = {}
         """Processes that cannot be watched, and why."""
         self.on_event: Callable[[str, dict[str, object]], None] = lambda _kind, _data: None
-        """Told of `watched`, `ended`, `exec`, `clear` and `refused`, each with a `pid`; of a cgroup's `pressure`; of
-        the `backlog` of those not known yet."""
+        """Told of `watched`, `ended`, `exec`, `clear`, `refused`, each with a `pid`; of `pressure` and `backlog`."""
 
     @property
     def monitors(self) -> Mapping[int, Monitor]:
@@ -195,9 +194,8 @@ class Fleet:
         self._quiet_until_ns = now_ns + _QUIET_NS if self.roster.heard else 0
         for pid in left:
             self._leave(pid)
-        if newcomers:
-            there = self._members.keys() | self.refused.keys()
-            self._backlog.add([pid for pid in newcomers if pid not in there], self.roster.newborn)
+        if new := [pid for pid in newcomers if pid not in self._members and pid not in self.refused]:
+            self._backlog.add(new, self.roster.newborn)
             self._open_due_ns = now_ns
 
     def _open_some(self, now_ns: int) -> None:
@@ -352,8 +350,7 @@ class Fleet:
         """Snapshots of those of whom there is none yet."""
         for member in [member for member in self._members.values() if not member.seen and member.steps is not None]:
             while member.is_open and not member.seen:
-                snapshot = self._visit(member)
-                if snapshot is not None:
+                if (snapshot := self._visit(member)) is not None:
                     yield snapshot
 
     # --- what it costs ---------------------------------------------------------------------------------------------
@@ -387,12 +384,11 @@ class Fleet:
             self.on_event("backlog", asdict(unknown))
 
     def _tell_pressure(self, now_ns: int) -> None:
-        if self.roster.cgroup is None or now_ns < self._pressure_due_ns:
-            return
-        self._pressure_due_ns = now_ns + _PRESSURE_EVERY_NS
-        pressure = self.roster.cgroup.pressure()
-        if pressure is not None:
-            self.on_event("pressure", {"cgroup": str(self.roster.cgroup.path), **asdict(pressure)})
+        cgroup = self.roster.cgroup
+        if cgroup is not None and now_ns >= self._pressure_due_ns:
+            self._pressure_due_ns = now_ns + _PRESSURE_EVERY_NS
+            if (pressure := cgroup.pressure()) is not None:
+                self.on_event("pressure", {"cgroup": str(cgroup.path), **asdict(pressure)})
 
     def leave_out(self, spent_ns: int) -> None:
         """CPU time that was no monitoring (an action, drawing) does not count against the budget."""

@@ -83,8 +83,6 @@ if DAMON.exists():
 ONCE = {"cgroup reclaim", "MGLRU aging"}
 """Come once. What reclaim found in use it asks about no more while it finds enough that is not; and on 6.1 the last of
 some agings in a row often cleared nothing (why is not known), which proves nothing of us."""
-LOOKS_AROUND = {"cgroup reclaim"}
-"""Clear the accessed bits around a page that they find in use."""
 
 
 def in_cgroup(pid: int, name: str = "reclaimed") -> Path:

@@ -19,7 +19,7 @@ from pagepulse.kernel.shared_probes import SharedProbes
 from pagepulse.kernel.target import Target
 from pagepulse.model.clearing import COLD, REFS
 from pagepulse.model.memory import PAGE, WINDOW, WINDOW_PAGES
-from vm.inside.agents import AGENTS, LOOKS_AROUND, ONCE, in_cgroup
+from vm.inside.agents import AGENTS, ONCE, in_cgroup
 from vm.inside.meanwhile import meanwhile
 from workload import Workload
 
@@ -28,9 +28,6 @@ pytestmark = pytest.mark.live
 PAGES = 4096
 STEP = 13
 HOT = list(range(0, PAGES, STEP))
-APART = HOT[::10]
-"""Farther from each other than MGLRU looks around a page that it finds in use (MIN_LRU_BATCH): Linux 7 clears what is
-used there, and soon pages it out for want of an accessed bit."""
 TURNS = 4
 """In which all hot pages are touched, over and over."""
 PASSES = 4
@@ -70,7 +67,6 @@ def touched_pages(target: Target, start: int, end: int) -> set[int]:
 def recall(target: Target, touch: Workload, agent: str) -> float:
     """Share of the hot pages that count as touched, of those that are still in memory, with the agent at work."""
     start, end = touch.area("a")
-    hot = APART if agent in LOOKS_AROUND else HOT
     touch.command(f"touch a 0 {PAGES}")  # back from swap
     target.clear(np.array([[start, end]], np.uint64))
 
@@ -79,15 +75,15 @@ def recall(target: Target, touch: Workload, agent: str) -> float:
         for turn in itertools.count():
             if is_over.wait(0.01) and turn >= 2 * TURNS:
                 return
-            touch.command(f"touch a {hot[turn % TURNS]} {len(hot) // TURNS} {hot[TURNS]}")
+            touch.command(f"touch a {turn % TURNS * STEP} {len(HOT) // TURNS} {TURNS * STEP}")
     with meanwhile(touch_hot):
         for _ in range(0 if agent in ONCE else PASSES - 1):
             AGENTS[agent](touch.pid)
     AGENTS[agent](touch.pid)
     found = touched_pages(target, start, end)
-    resident = set(np.flatnonzero(target.read_pages(start, end).present).tolist()) & set(hot)
+    resident = set(np.flatnonzero(target.read_pages(start, end).present).tolist()) & set(HOT)
     assert found <= resident
-    assert len(resident) > 0.9 * len(hot)
+    assert len(resident) > 0.9 * len(HOT)
     return len(found) / len(resident)
 
 
