@@ -218,13 +218,17 @@ class WatchedTarget:
             self._treatment.applier = self._applier()
         if self._treatment is not None:
             self._treatment.fleet.set_budget(plan.options.budget)
-            if plan.selection != before.selection:
-                self._select(self._treatment.fleet)
+        if plan.selection != before.selection:
+            self._select()
         if (plan.recording, plan.rotation) != (before.recording, before.rotation):
             self._set_recording(plan)
 
-    def _select(self, fleet: Fleet) -> None:
-        """Whom it watches has changed: who is meant as before stays known."""
+    def _select(self) -> None:
+        """Whom it watches has changed: who is meant still stays known. Where it could not begin, it tries at once."""
+        if self._treatment is None:
+            self._try_ns = 0
+            return
+        fleet = self._treatment.fleet
         old = fleet.roster
         try:
             fleet.select(self._roster())

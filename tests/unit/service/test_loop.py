@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,14 @@ from pagepulse.service.config import load_configuration
 from pagepulse.service.notify import Notifier
 
 ANYBODY = frozenset({os.geteuid()})
+
+
+def configure(directory: Path, text: str) -> None:
+    """Make this all that the directory says, at once: nobody reads half of it."""
+    new = directory / "new~"
+    new.write_text(text)
+    new.chmod(0o600)
+    new.replace(directory / "pagepulse.toml")
 
 
 class Script:
@@ -60,10 +69,7 @@ def test_nothing_is_left_of_targets_that_are_gone_however_often_the_configuratio
     table = '[targets.{0}]\nexe = "nobody-runs-{0}"\n'.format
 
     def write(*names: str) -> None:
-        new = tmp_path / "new~"
-        new.write_text("".join(map(table, names)))
-        new.chmod(0o600)
-        new.replace(tmp_path / "pagepulse.toml")
+        configure(tmp_path, "".join(map(table, names)))
 
     write("stays")
     steps = [lambda: write("stays", "comes"), lambda: write("stays", "comes"), lambda: write("stays")] * 3
@@ -99,13 +105,8 @@ def test_a_fault_of_ours_in_one_target_ends_neither_the_daemon_nor_the_others(tm
 
 
 def test_a_new_budget_is_taken_on_by_the_fleet_and_another_way_to_clear_begins_anew(tmp_path, fleets, capsys):
-    path = tmp_path / "pagepulse.toml"
-
     def write(more: str) -> None:
-        new = tmp_path / "new~"
-        new.write_text(f'[targets.stays]\nexe = "no-one-runs-it"\n{more}')
-        new.chmod(0o600)
-        new.replace(path)
+        configure(tmp_path, f'[targets.stays]\nexe = "no-one-runs-it"\n{more}')
 
     write("")
     script = Script(lambda: None, lambda: write('budget = "5%"'), lambda: None)
@@ -122,10 +123,7 @@ def test_a_new_budget_is_taken_on_by_the_fleet_and_another_way_to_clear_begins_a
 def test_another_selection_is_taken_on_by_the_fleet_and_a_control_group_that_is_not_there_is_waited_for(
         tmp_path, fleets, capsys):
     def write(which: str) -> None:
-        new = tmp_path / "new~"
-        new.write_text(f"[targets.it]\n{which}\n")
-        new.chmod(0o600)
-        new.replace(tmp_path / "pagepulse.toml")
+        configure(tmp_path, f"[targets.it]\n{which}\n")
 
     write('exe = "no-one-runs-it"')
     script = Script(lambda: None, lambda: write('exe = "nor-this"'), lambda: None)
@@ -136,6 +134,10 @@ def test_another_selection_is_taken_on_by_the_fleet_and_a_control_group_that_is_
     write('cgroup = "/sys/fs/cgroup/nobody-made-it"')
     daemon._load()
     [status] = daemon._published().status.targets
+    assert daemon._targets["it"].due_ns() > 0
+    write('exe = "but-this"')
+    daemon._load()
+    assert daemon._targets["it"].due_ns() == 0  # at once, not when it would have tried again
     daemon.close()
     assert status.state == "waiting"
     assert "no control group" in status.why
