@@ -22,8 +22,8 @@ from pagepulse.capture.codec import DIFF, FRAME, MAGIC, PREAMBLE, SNAP
 from pagepulse.errors import PagepulseError
 
 PACKED = ".xz"
-_STAMP = r"-\d{8}T\d{6}\.\d{6}Z"
-_PART = re.compile(rf"(?P<stem>.*)-(?P<stamp>{_STAMP[1:]})\.[^.]*({re.escape(PACKED)})?")
+_STAMP = r"\d{8}T\d{6}\.\d{6}Z"
+_PART = re.compile(rf"(?P<stem>.*)-(?P<stamp>{_STAMP})\.[^.]*({re.escape(PACKED)})?")
 _CLOCK_SET_NS = 86_400_000_000_000  # nobody sets a clock by more than a day
 
 
@@ -78,7 +78,7 @@ def worth_opening(found: Sequence[Path], since_ns: int | None, until_ns: int | N
 
 def ended_parts(path: Path) -> list[Path]:
     """The ended parts of the recording at this path, oldest first; of one that is there twice, the unpacked file."""
-    pattern = re.compile(f"{re.escape(path.stem)}{_STAMP}{re.escape(path.suffix)}(?:{re.escape(PACKED)})?")
+    pattern = re.compile(f"{re.escape(path.stem)}-{_STAMP}{re.escape(path.suffix)}(?:{re.escape(PACKED)})?")
     with suppress(OSError):
         found = {entry.name for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)}
         return [path.with_name(name) for name in sorted(found) if name.removesuffix(PACKED) == name

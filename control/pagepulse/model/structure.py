@@ -73,9 +73,9 @@ def _seen(regions: Rows, windows: Windows) -> Seen:
     return Seen(*sums_between(seen * ~windows.bounded, edges), *bounded)
 
 
-def _seen_of_windows(windows: Windows, edges: Indices) -> tuple[Floats, Floats]:
+def _seen_of_windows(windows: Windows, edges: Indices, owner: Indices) -> tuple[Floats, Floats]:
     """Touches and exposure of each window: none of one whose bound its region's rate keeps, for that says nothing."""
-    sure, owner = ~windows.bounded, owners(edges)
+    sure = ~windows.bounded
     touches, exposure_ns = sums_between(np.stack((windows.touches, windows.exposure_ns)) * sure, edges)
     tells = sure | (windows.touches * exposure_ns[owner] > windows.exposure_ns * touches[owner])
     return windows.touches * tells, windows.exposure_ns * tells
@@ -175,12 +175,14 @@ def _share_out_wakes(regions: Rows, windows: Windows) -> None:
 
 def _cuts(regions: Rows, windows: Windows, room: int) -> Addresses:
     """Where to cut: around islands, and where the two parts of a region disagree most; at most `room` addresses."""
+    if room <= 0:
+        return np.empty(0, np.uint64)
     edges = edges_of(regions, windows)
-    touches, exposure = _seen_of_windows(windows, edges)
-    # Most regions have seen no touch at all: there is nothing to cut in them.
     owner = owners(edges)
+    touches, exposure = _seen_of_windows(windows, edges, owner)
+    # Most regions have seen no touch at all: there is nothing to cut in them.
     active = np.flatnonzero((sums_between(touches, edges) > 0)[owner])
-    if room <= 0 or not len(active):
+    if not len(active):
         return np.empty(0, np.uint64)
     touches, exposure = touches[active] * WITNESS, exposure[active] * WITNESS
     first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
