@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pagepulse.model.evidence import share_error
-from pagepulse.model.memory import CHUNK, WINDOW, WINDOW_PAGES, WINDOWS_PER_CHUNK, Addresses
+from pagepulse.model.memory import CHUNK, WINDOW, WINDOWS_PER_CHUNK, Addresses
 from pagepulse.model.observation import Counts, Indices
 from pagepulse.model.regions import Rows
 from pagepulse.model.windows import Windows, popcount
@@ -157,8 +157,9 @@ def choose_sweep(windows: Windows, regions: Rows, owner: Indices, swept_ns: Coun
     # An idle region's probes found nothing: its dirty pages are swept however recently they were.
     wanted = np.concatenate((dirty[unknown], dirty[~unknown & idle[owner[dirty]]]))
     apart = windows.tile[wanted[1:]] != windows.tile[wanted[:-1]] + np.uint64(WINDOW)
-    cost = WINDOW_PAGES * np.arange(1, len(wanted) + 1) + range_pages * np.cumsum(np.concatenate(([True], apart)))
-    wanted = wanted[: int(np.searchsorted(cost, pages, side="right"))] if len(wanted) else wanted
+    if len(wanted):
+        cost = np.cumsum(popcount(windows.present[wanted]) + range_pages * np.concatenate(([True], apart)))
+        wanted = wanted[: int(np.searchsorted(cost, pages, side="right"))]
     return without_cut_huge_pages(windows, np.sort(wanted))
 
 

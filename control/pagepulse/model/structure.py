@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pagepulse.model import regions as region_model
-from pagepulse.model.evidence import WITNESS, Floats, Sums, island_gains, rate_log_likelihood, split_gains
+from pagepulse.model.evidence import Floats, Sums, island_gains, rate_log_likelihood, split_gains
 from pagepulse.model.memory import CHUNK, WINDOWS_PER_CHUNK, Addresses, Mapping
 from pagepulse.model.observation import Indices
 from pagepulse.model.regions import Rows, Seen
@@ -68,7 +68,7 @@ def restructured(regions: Rows, windows: Windows, bounds: tuple[int, int], now_n
 
 def _seen(regions: Rows, windows: Windows) -> Seen:
     """What windows of each region have seen."""
-    edges, seen = edges_of(regions, windows), WITNESS * np.stack((windows.touches, windows.exposure_ns))
+    edges, seen = edges_of(regions, windows), windows.witness * np.stack((windows.touches, windows.exposure_ns))
     bounded = sums_between(seen * windows.bounded, edges)
     return Seen(*sums_between(seen * ~windows.bounded, edges), *bounded)
 
@@ -184,7 +184,7 @@ def _cuts(regions: Rows, windows: Windows, room: int) -> Addresses:
     active = np.flatnonzero((sums_between(touches, edges) > 0)[owner])
     if not len(active):
         return np.empty(0, np.uint64)
-    touches, exposure = touches[active] * WITNESS, exposure[active] * WITNESS
+    touches, exposure = touches[active] * windows.witness[active], exposure[active] * windows.witness[active]
     first = np.flatnonzero(np.concatenate(([True], owner[active[1:]] != owner[active[:-1]])))
     sums = Sums.of(touches, exposure, first, rate_log_likelihood)
     before = np.concatenate((_island_edges(sums), _best_cuts(sums, first)))

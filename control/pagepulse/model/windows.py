@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pagepulse.model.evidence import WITNESS
 from pagepulse.model.identity import origin
 from pagepulse.model.layout import Layout
 from pagepulse.model.memory import (
@@ -114,6 +115,8 @@ class Windows:
         self.last: Addresses = np.minimum(self.tile + np.uint64(WINDOW), ends[self.mapping])
         """One past the last byte that belongs to the mapping."""
         self.mask: Masks = _page_masks(self.tile, self.first, self.last)
+        self.witness: npt.NDArray[np.float64] = np.maximum(WITNESS, 1 / popcount(self.mask))
+        """How many independent witnesses a page is: small mappings have one at least."""
         self.clearable = np.array([m.clearable for m in mappings], bool)[self.mapping]
         self.together = np.array([m.together for m in mappings], bool)[self.mapping]
         # What the pages are pages of: at the same address there may be something else later.

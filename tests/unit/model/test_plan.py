@@ -165,6 +165,14 @@ def test_unknown_memory_is_swept_first_and_no_more_than_allowed():
     assert scene.sweep().tolist() == [0, *range(16, 32)]
 
 
+def test_a_sweep_is_priced_by_the_pages_that_windows_have_and_not_by_those_that_they_could_have():
+    scene = Scene()
+    scene.memory.present[:] = False
+    scene.memory.present[::64] = True  # one page of each window
+    scene.read()
+    assert len(scene.sweep(20)) == 20
+
+
 def test_an_active_region_is_not_swept_again():
     scene = Scene()
     scene.clear(0, 32)

@@ -8,7 +8,7 @@ import pytest
 
 from fakes import BASE, SECOND
 from pagepulse.model.layout import spread
-from pagepulse.model.memory import CHUNK, WINDOW, Mapping
+from pagepulse.model.memory import CHUNK, PAGE, WINDOW, Mapping
 from pagepulse.model.regions import STATE, areas_of, fit, split_at
 from pagepulse.model.structure import restructured
 from pagepulse.model.windows import Windows
@@ -62,6 +62,17 @@ def test_a_lower_bound_that_the_region_does_not_keep_is_a_region_of_its_own():
     scene.touched(0, COUNT, 1.0)
     scene.touched(8, 16, 100.0, bounded=True)
     assert scene.edges() == [8, 16]
+
+
+def test_each_small_mapping_is_a_witness_of_its_own():
+    """Sixteen pages of one window say no more than one; sixteen pages that are mappings each say sixteen times that."""
+    mappings = [Mapping(BASE + 2 * page * PAGE, BASE + (2 * page + 1) * PAGE, "[anon]") for page in range(COUNT)]
+    windows = Windows(mappings, spread(mappings, np.array([BASE], np.uint64), 1 << 20))
+    windows.exposure_ns[:] = SECOND / 2
+    windows.touches[:8], windows.exposure_ns[:8] = 1, SECOND / 100
+    regions = fit(np.empty(0, STATE), areas_of(mappings, 1), NOW_NS)
+    result = restructured(regions, windows, (1, 1000), NOW_NS)
+    assert result["start"].tolist() == [BASE, BASE + 16 * PAGE]
 
 
 def test_windows_of_which_nothing_is_known_end_no_region():
