@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -16,8 +15,7 @@ from pagepulse.kernel.system import system_facts
 from pagepulse.kernel.target import Target
 from pagepulse.kernel.usage import cpu_ns
 from pagepulse.model.identity import without_file
-from pagepulse.model.memory import PAGE, Mapping
-from pagepulse.model.page_set import PageSet
+from pagepulse.model.memory import CHUNK, PAGE
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.model.system import Evictions
 from pagepulse.monitor import Monitor
@@ -39,7 +37,7 @@ from pagepulse.policy.decide import (
 from pagepulse.policy.fields import ACT_ON_BUSY
 from pagepulse.policy.filters import by_page
 from pagepulse.policy.goal_values import read_values
-from pagepulse.policy.goals import Readings, Tuning, tuned, tuning_due
+from pagepulse.policy.goals import Readings, tuned, tuning_due
 from pagepulse.policy.guards import (
     CAUTIOUS_SHARE,
     TAKES_MEMORY,
@@ -51,99 +49,16 @@ from pagepulse.policy.guards import (
     own_limit_bytes,
 )
 from pagepulse.policy.match import Mask
-from pagepulse.policy.quota import Usage, charged, remaining_bytes, renewed
+from pagepulse.policy.quota import Usage, charged, renewed
 from pagepulse.policy.reading import Ranges, idle_parts, whole
 from pagepulse.policy.result import SchemeResult
 from pagepulse.policy.scheme import Scheme
 from pagepulse.policy.waiting import slowdown
-from pagepulse.policy.watermarks import WatermarkState, watch_due, watched
+from pagepulse.policy.watermarks import watch_due, watched
+from pagepulse.standing import Part, Progress, Turn
 
 _APPLIED = {"stat", "migrate_hot", "migrate_cold", *ADVICE}
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Where a scheme stands: one account, however many processes it is for."""
-
-    scheme: Scheme
-    usage: Usage
-    result: SchemeResult
-    marks: WatermarkState = field(default_factory=WatermarkState)
-    tuning: Tuning = field(default_factory=Tuning)
-    guards: GuardState = field(default_factory=GuardState)
-    guarded_bytes: int = 0
-    """Tried since the guards last looked."""
-    looks: int = 0
-    """How often the guards looked."""
-    is_without_swap: bool = False
-    """Was seen to have no effect for want of swap space: memory without a file is left alone until there is some."""
-
-    @property
-    def waits_for(self) -> str:
-        """Why the scheme does nothing now; empty if it may act."""
-        return self.marks.why or self.tuning.why or self.guards.stops
-
-    @property
-    def leaves_alone(self) -> str:
-        """What it does nothing to at the moment, and why; empty if there is no such thing."""
-        return "memory without a file: there is no swap space" if self.is_without_swap else ""
-
-    def left_bytes(self, now_ns: int) -> int | None:
-        """What quotas, goals and guards leave; None: no limit."""
-        limits = [remaining_bytes(self.scheme, self.usage, now_ns, goal_bytes=self.tuning.limit_bytes)]
-        if self.guards.limit_bytes is not None:
-            limits.append(max(self.guards.limit_bytes - self.guarded_bytes, 0))
-        return min((limit for limit in limits if limit is not None), default=None)
-
-
-@dataclass(slots=True)
-class _Turn:
-    """Where a scheme stands with one process."""
-
-    applied_ns: int | None = None
-    looks: int = 0
-    """Which look of the guards `left_bytes` belongs to."""
-    left_bytes: int | None = None
-    """What may go of this process until their next look; None: no limit of its own."""
-    is_unfinished: bool = False
-    """There was more to do than quotas and guards left, or may be."""
-    saved: PageSet = field(default_factory=PageSet)
-    """Pages of idle regions that were seen to be in use."""
-    rests: BackOff = field(default_factory=BackOff)
-    """Pages that it is no use to try again soon."""
-
-
-@dataclass(slots=True)
-class _Part:
-    """One process that schemes are applied to."""
-
-    monitor: Monitor
-    rss_bytes: int = 0
-    evicted_bytes: int = 0
-    before: tuple[int, int] = (0, 0)
-    """What had come back already, and soon, when these schemes began: by the hand of others."""
-    turns: dict[str, _Turn] = field(default_factory=dict)
-    regions: object = None
-    """Of the snapshot that is applied."""
-    mappings: Sequence[Mapping] = ()
-    """As they were at that snapshot: what is mapped there later is nothing that was seen to be idle."""
-    target: Target | None = None
-    """Another one after an exec."""
-
-    def follow(self, snapshot: Snapshot) -> None:
-        """Keep what the snapshot, if it is a new one, was about."""
-        if self.target is not self.monitor.target:
-            self.target = self.monitor.target
-            for turn in self.turns.values():
-                turn.rests, turn.saved = BackOff(), PageSet()
-        if self.regions is not snapshot.regions:  # an old one, judged later once more, has still the same
-            self.regions, self.mappings = snapshot.regions, self.monitor.engine.windows.mappings
-
-    @property
-    def evictions(self) -> Evictions:
-        """What went of it, and came back."""
-        returned, soon = self.monitor.returned_bytes, self.monitor.returned_soon_bytes
-        return Evictions(self.evicted_bytes, returned - self.before[0], soon - self.before[1])
+_RESTORED_AT_ONCE = 16  # huge pages: 32 MiB, some 40 ms of work
 
 
 class Applier:
@@ -164,8 +79,8 @@ class Applier:
                  cautious: bool = False) -> None:
         self._announce = announce
         guards = partial(GuardState, share=CAUTIOUS_SHARE if cautious else 1.0)
-        self._progress = [_Progress(s, Usage(now_ns), SchemeResult(s.name, s.action), guards=guards()) for s in schemes]
-        self._parts: dict[int, _Part] = {}
+        self._progress = [Progress(s, Usage(now_ns), SchemeResult(s.name, s.action), guards=guards()) for s in schemes]
+        self._parts: dict[int, Part] = {}
         self._gone = Evictions()
         self.acted_ns = 0
         """CPU time that went into actions."""
@@ -223,20 +138,35 @@ class Applier:
             TargetGone: The target exited or became another program.
         """
         before = (monitor.returned_bytes, monitor.returned_soon_bytes)
-        part = self._parts.setdefault(monitor.process.pid, _Part(monitor, before=before))
+        part = self._parts.setdefault(monitor.process.pid, Part(monitor, before=before))
         part.follow(snapshot)
         now_ns = monitor.target.now_ns()
         for progress in self._progress:
-            turn = part.turns.setdefault(progress.scheme.name, _Turn())
+            turn = part.turns.setdefault(progress.scheme.name, Turn())
             if due(progress.scheme, turn.applied_ns, now_ns):
                 turn.applied_ns, turn.is_unfinished = now_ns, False
+                self._restore(progress, part, turn)
                 self._look_at_conditions(progress, part)
                 if progress.waits_for:
                     turn.is_unfinished = progress.scheme.acts  # what it waits for may come while the target sleeps
                 else:
                     self._apply(progress, part, turn, snapshot)
 
-    def _look_at_conditions(self, progress: _Progress, part: _Part) -> None:
+    def _restore(self, progress: Progress, part: Part, turn: Turn) -> None:
+        """Make huge again what went as huge pages and came back as small ones; whatever the scheme waits for."""
+        monitor, begun_ns = part.monitor, cpu_ns()
+        chunks = turn.broken.back(monitor.engine.windows, _RESTORED_AT_ONCE)
+        if not len(chunks):
+            return
+        turn.broken.forget(chunks)
+        runs = [(start, start + CHUNK) for start in chunks.tolist() if _is_small(monitor.target, start)]
+        if runs:
+            effect = Actuator(monitor.target, self._announce, part.mappings).act("collapse", np.array(runs, np.uint64))
+            progress.result += SchemeResult(progress.scheme.name, progress.scheme.action, calls=effect.calls,
+                                            errors=effect.errors, restored_bytes=effect.applied_bytes)
+        self._charge(progress, monitor, 0, cpu_ns() - begun_ns)
+
+    def _look_at_conditions(self, progress: Progress, part: Part) -> None:
         """Bring watermarks, goals and guards up to date, where their intervals are over."""
         scheme, target = progress.scheme, part.monitor.target
         now_ns = target.now_ns()
@@ -254,14 +184,14 @@ class Applier:
             progress.guarded_bytes = 0
             progress.looks += 1
 
-    def _renew(self, progress: _Progress, part: _Part, turn: _Turn) -> None:
+    def _renew(self, progress: Progress, part: Part, turn: Turn) -> None:
         """Once for each look of the guards: what may go of this process by itself."""
         if progress.scheme.acts and turn.looks != progress.looks:
             part.rss_bytes = part.monitor.target.rss_bytes()
             turn.looks = progress.looks
             turn.left_bytes = own_limit_bytes(progress.scheme.guards, progress.scheme.action, part.rss_bytes)
 
-    def _apply(self, progress: _Progress, part: _Part, turn: _Turn, snapshot: Snapshot) -> None:
+    def _apply(self, progress: Progress, part: Part, turn: Turn, snapshot: Snapshot) -> None:
         scheme, now_ns = progress.scheme, part.monitor.target.now_ns()
         self._renew(progress, part, turn)
         progress.usage = renewed(scheme, progress.usage, now_ns)
@@ -288,14 +218,14 @@ class Applier:
                     return
                 self._treat(progress, part, turn, candidate, (start, end, left))
 
-    def _charge(self, progress: _Progress, monitor: Monitor, size_bytes: int, spent_ns: int) -> None:
+    def _charge(self, progress: Progress, monitor: Monitor, size_bytes: int, spent_ns: int) -> None:
         """CPU time of the scheme's, for looking or for doing: it counts against its quota, not as watching."""
         monitor.leave_out(spent_ns)
         self.acted_ns += spent_ns
         progress.usage = charged(progress.scheme, progress.usage, monitor.target.now_ns(), size_bytes=size_bytes,
                                  time_ns=spent_ns)
 
-    def _count(self, progress: _Progress, part: _Part, candidate: Candidate, pieces: Ranges) -> None:
+    def _count(self, progress: Progress, part: Part, candidate: Candidate, pieces: Ranges) -> None:
         """For stat: what is resident of the candidate, and passes the filters."""
         size_bytes = candidate.present_bytes
         if by_page(candidate.filters):
@@ -306,7 +236,7 @@ class Applier:
         progress.result += SchemeResult(progress.scheme.name, progress.scheme.action, tried_bytes=size_bytes,
                                         applied_bytes=size_bytes)
 
-    def _treat(self, progress: _Progress, part: _Part, turn: _Turn, candidate: Candidate,
+    def _treat(self, progress: Progress, part: Part, turn: Turn, candidate: Candidate,
                piece: tuple[int, int, int | None]) -> None:
         """Act on the cold pages of one piece of a candidate: from, to, and how much of it at most."""
         begun_ns = cpu_ns()
@@ -321,6 +251,8 @@ class Applier:
         effects = self._act(progress.scheme, part, candidate, pages, (now_ns, left))
         for gone in (np.concatenate(effect.applied) for effect in effects if effect.applied):
             monitor.engine.evicted(gone, now_ns - candidate.min_idle_ns)
+            if progress.scheme.restore_huge_pages:
+                turn.broken.note(start, pages.huge, gone)
         for runs in (runs for effect in effects for runs in effect.fruitless):
             turn.rests.book_runs(runs, now_ns)
         self._charge(progress, monitor, sum(effect.tried_bytes for effect in effects), cpu_ns() - begun_ns)
@@ -333,7 +265,7 @@ class Applier:
             if progress.scheme.action in TAKES_MEMORY:
                 part.evicted_bytes += effect.applied_bytes
 
-    def _act(self, scheme: Scheme, part: _Part, candidate: Candidate, pages: PageState,
+    def _act(self, scheme: Scheme, part: Part, candidate: Candidate, pages: PageState,
              limits: tuple[int, int | None]) -> list[Effect]:
         """Do what the scheme says to those pages that it is for; no effect where there are none."""
         (now_ns, left), target = limits, part.monitor.target
@@ -369,6 +301,12 @@ def not_applied(scheme: Scheme) -> list[str]:
     return [what for what, is_asked in asked.items() if is_asked]
 
 
+def _is_small(target: Target, start: int) -> bool:
+    """Whether all of a chunk is resident, none of it as a huge page."""
+    bits = target.read_pages(start, start + CHUNK)
+    return bool((bits.present & ~bits.huge & ~bits.lost).all())
+
+
 def _cgroups(scheme: Scheme, monitor: Monitor) -> tuple[str, ...]:
     """Of the process as it is now, where some filter asks for it: it may be moved at any time."""
     return monitor.process.cgroups() if any(entry.type == "cgroup" for entry in scheme.filters) else ()
@@ -386,7 +324,7 @@ def _worth_reading(scheme: Scheme, found: Sequence[Candidate], monitor: Monitor,
     return idle_parts(found, monitor.engine.windows, rests, now_ns, splits=scheme.action == "nohugepage")
 
 
-def _pages(part: _Part, start: int, end: int, rests: Mask | bool = False) -> PageState:
+def _pages(part: Part, start: int, end: int, rests: Mask | bool = False) -> PageState:
     windows = part.monitor.engine.windows
     bits = part.monitor.target.read_pages(start, end)
     to_read = bits.swapped | ~without_file(part.mappings, start, bits.present.size)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
+from bench import tool
 from bench.machine import description
 from bench.paired import paired_change
 from bench.table import Row, as_text
@@ -100,13 +101,15 @@ def _cost(name: str, target: Sequence[str], known_s: int) -> Cost:
     duration_s = known_s + PARTS * PART_S + 5
     command = [sys.executable, "-m", "pagepulse", "record", "-f", "-o", str(output), "--duration", f"{duration_s}s",
                "--json", *target]
-    recorder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    while not output.exists() or not output.stat().st_size:
-        time.sleep(0.05)
-    first = _percent(recorder.pid, FIRST_S)
-    time.sleep(known_s - FIRST_S)
-    parts = [_percent(recorder.pid, PART_S) for _ in range(PARTS)]
-    summary = json.loads(recorder.communicate()[0])
+    with ExitStack() as stack:
+        recorder = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        stack.callback(recorder.kill)
+        while not output.exists() or not output.stat().st_size:
+            time.sleep(0.05)
+        first = _percent(recorder.pid, FIRST_S)
+        time.sleep(known_s - FIRST_S)
+        parts = [_percent(recorder.pid, PART_S) for _ in range(PARTS)]
+        summary = json.loads(recorder.communicate()[0])
     return Cost(first, parts, summary.get("processes", 1), summary.get("not_known_yet", 0))
 
 
@@ -147,4 +150,4 @@ def _followed(forks_a_second: int) -> tuple[float, int, list[float]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tool.run(main))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from bench import tool
 from bench.machine import description
 from bench.table import Row, as_text, row_at_most
 from live.daemon import Daemon
@@ -89,4 +91,4 @@ def _cpu_s(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(tool.run(main))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench import tool
 from bench.results import write_section
 from pagepulse.simulate.scenario import Scenario
 from pagepulse.simulation import ALGORITHMS, SimulationOptions, SimulationResult, simulate
@@ -137,4 +138,4 @@ def mean(results: Sequence[SimulationResult], column: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tool.run(main, needs_root=False))

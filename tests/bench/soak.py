@@ -17,6 +17,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -30,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import tool
 from bench.machine import OtherWork
 from bench.results import write_section
 from bench.table import Row, as_markdown, as_text, row_at_most, verdict
@@ -343,4 +345,4 @@ def _words(course: Course, length_s: float, others: float) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(tool.run(main))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench import tool
 from bench.command import answer
 from bench.machine import OtherWork
 from bench.results import write_section
@@ -184,4 +185,4 @@ def _overlap(spans: np.ndarray, hot: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tool.run(main))

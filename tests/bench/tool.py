@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 
 from bench.command import CommandError
 from bench.programs.program import ProgramError
@@ -26,16 +28,33 @@ def arguments(name: str, about: str, choices: Sequence[str], default_pairs: int)
     return parser
 
 
-def run(main: Callable[[], None]) -> int:
-    """The exit status: 0, 1 if a measurement failed, 3 without the privileges."""
-    if os.geteuid() != 0:
+def run(main: Callable[[], int | None], *, needs_root: bool = True) -> int:
+    """Measure, and undo all that was set up for it on every way out.
+
+    Args:
+        main: Measures; its exit status, if it has one.
+        needs_root: Simulations do not.
+
+    Returns:
+        The exit status: 0 or main's own, 1 if a measurement failed, 3 without the privileges, 128 and the number of the
+        signal that ended it.
+    """
+    if needs_root and os.geteuid() != 0:
         print("The bench watches other processes' memory: it needs root.", file=sys.stderr)
         return 3
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _unwind)
     try:
-        main()
+        return main() or 0
     except (CommandError, PagepulseError, ProgramError, WorkloadError, OSError, subprocess.SubprocessError) as error:
         print(f"The measurement failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
-    return 0
+        return 128 + signal.SIGINT
+
+
+def _unwind(number: int, _frame: FrameType | None) -> None:
+    """Every `with` block undoes what it did; once: what is being undone is not interrupted."""
+    for other in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)

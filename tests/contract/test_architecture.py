@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "monitor": {"kernel", "policy", "report", "capture", "simulate", "model"} | LEAVES,
     "fleet": {"fleet", "monitor", "kernel", "policy", "model"} | LEAVES,
     "simulation": {"simulate", "policy", "model"} | LEAVES,
-    "apply": {"monitor", "kernel", "policy", "model"} | LEAVES,
+    "standing": {"monitor", "kernel", "policy", "model"} | LEAVES,
+    "apply": {"standing", "monitor", "kernel", "policy", "model"} | LEAVES,
     "service": {"service", "apply", "fleet", "monitor", "kernel", "policy", "report", "capture", "model"} | LEAVES,
 }
 """Room -> rooms that it may import. cli and the package's own front door may import all."""

@@ -21,7 +21,7 @@ from pagepulse.capture import Recording
 from pagepulse.kernel.numa import nodes_with_memory
 from pagepulse.kernel.syscalls import MADV_COLD, MADV_PAGEOUT, move_pages, process_madvise
 from pagepulse.model.memory import CHUNK, PAGE, WINDOW_PAGES
-from workload import PROGRAMS, Workload, major_faults, resident_bytes, status_bytes
+from workload import PROGRAMS, Workload, huge_bytes, major_faults, resident_bytes, status_bytes
 
 pytestmark = pytest.mark.live
 
@@ -86,6 +86,22 @@ def test_what_comes_back_stays_for_longer(watch, schemes, swap):
         faults = major_faults(stairs.pid)
     assert summary["returned_bytes"] >= 8 * MIB
     assert faults <= 3 * 16 * MIB // PAGE, "each area went at most once, and one of them twice"
+
+
+@pytest.mark.parametrize("restores", [True, False])
+def test_huge_pages_that_went_and_came_back_are_made_huge_again(schemes, swap, restores):
+    with Workload("touch", "--area", "a:16MiB:thp") as touch:
+        assert huge_bytes(touch.pid) == 16 * MIB
+        command = line("run", "--pid", str(touch.pid), "--schemes", schemes(restore_huge_pages=restores), "--json")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert wait_until(lambda: huge_bytes(touch.pid) == 0, 15)
+            touch.command("touch a 0 4096")
+            assert huge_bytes(touch.pid) == 0, "what comes back is small"
+            came_back = wait_until(lambda: huge_bytes(touch.pid) == 16 * MIB, 4)
+            process.send_signal(signal.SIGINT)
+            scheme, = json.loads(process.stdout.read())["schemes"]
+    assert came_back == restores
+    assert scheme["restored_bytes"] == (16 * MIB if restores else 0)
 
 
 def test_busy_pages_of_an_idle_region_are_saved_and_counted_once(schemes, swap):

@@ -2,6 +2,9 @@
 """What the bench and the demo compute from what they measure."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -16,6 +19,7 @@ from bench.paired import Change, brief, is_above, mean_of, paired_change, rate_b
 from bench.programs.slices import Slices, percentile_us
 from bench.results import with_section
 from bench.truth import hot_found, newest
+from workload import ROOT
 
 
 def slices(*operations):
@@ -83,6 +87,32 @@ def test_with_nothing_called_hot_the_recall_is_zero():
 def test_the_newest_snapshots_are_those_of_the_last_seconds():
     seen = [snapshot(end * 10**9) for end in range(1, 11)]
     assert [one["end_ns"] for one in newest(seen, 3)] == [8 * 10**9, 9 * 10**9, 10 * 10**9]
+
+
+_MEASURES = """
+import pathlib, sys, time
+from contextlib import ExitStack
+from bench import tool
+
+def main():
+    with ExitStack() as stack:
+        stack.callback(pathlib.Path(sys.argv[1]).unlink)
+        print("set up", flush=True)
+        time.sleep(60)
+
+sys.exit(tool.run(main, needs_root=False))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_bench_that_is_ended_undoes_what_it_set_up(tmp_path, number):
+    (left := tmp_path / "left").touch()
+    line = [sys.executable, "-c", _MEASURES, left]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests") as bench:
+        assert bench.stdout.readline() == "set up\n"
+        bench.send_signal(number)
+        assert bench.wait(10) == 128 + number
+    assert not left.exists()
 
 
 # --- results ---------------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ def scheme_words(scheme: dict[str, Any]) -> list[str]:
               f"done on {format_size(scheme['applied_bytes'])} ({scheme['calls']} calls{errors})")]
     if scheme["saved_bytes"]:
         lines.append(f"  left {format_size(scheme['saved_bytes'])} of the same regions, page by page: they are in use")
+    if scheme["restored_bytes"]:
+        lines.append(f"  made {format_size(scheme['restored_bytes'])} huge again: it had been when it went")
     if scheme["waits_for"]:
         lines.append(f"  waits: {scheme['waits_for']}")
     lines += [f"  guard {guard['guard']}: {guard['reason']}"

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from pagepulse.errors import TargetGone
 from pagepulse.kernel.host import swap_free_bytes
@@ -29,6 +28,7 @@ from pagepulse.kernel.syscalls import (
 from pagepulse.kernel.target import Target
 from pagepulse.model.identity import changed, without_file
 from pagepulse.model.memory import CHUNK, PAGE, Addresses, Mapping, PageBits
+from pagepulse.model.runs import PageMask, mask_of, runs_of
 from pagepulse.units import format_size
 
 ADVICE = {"cold": MADV_COLD, "lru_deprio": MADV_COLD, "pageout": MADV_PAGEOUT, "willneed": MADV_WILLNEED,
@@ -45,8 +45,6 @@ CHANGED = "mapping changed"
 _NAMES = {MADV_COLD: "MADV_COLD", MADV_PAGEOUT: "MADV_PAGEOUT", MADV_WILLNEED: "MADV_WILLNEED",
           MADV_COLLAPSE: "MADV_COLLAPSE"}
 _BYTES_PER_CALL = 8 << 20  # the mmap lock is held through a call: keep that short
-
-Pages = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -143,7 +141,7 @@ class Actuator:
             return runs
         start, end = int(runs[0, 0]), int(runs[-1, 1])
         other = changed(self._chosen_in, mappings, start, (end - start) // PAGE)
-        return _runs_of(_mask_of(runs, start, other.size) & ~other, start) if other.any() else runs
+        return runs_of(mask_of(runs, start, other.size) & ~other, start) if other.any() else runs
 
     def _look_at_split(self, start: int, effect: Effect) -> None:
         bits = self._target.read_pages(start, start + CHUNK)
@@ -151,7 +149,7 @@ class Actuator:
         effect.applied_bytes += int(np.count_nonzero(~left)) * PAGE
         effect.leave(_LOST, int(np.count_nonzero(bits.lost)) * PAGE)
         effect.leave("still a huge page", int(np.count_nonzero(bits.huge)) * PAGE)
-        effect.fruitless.append(_runs_of(bits.huge, start))
+        effect.fruitless.append(runs_of(bits.huge, start))
 
     def _advise(self, advice: int, runs: Addresses, effect: Effect) -> Addresses:
         """Make the calls; the kernel stops at a run that it refuses, so go on behind it. The refused runs, (n, 2)."""
@@ -183,7 +181,7 @@ class Actuator:
         # One read of all that lies between: scattered pages are thousands of runs, and a read of each costs more.
         bits = self._target.read_pages(int(runs[0, 0]), int(runs[-1, 1]))
         size = bits.present.size
-        sorting = _Sorting(effect, bits, _mask_of(runs, bits.start, size), _mask_of(refused, bits.start, size))
+        sorting = _Sorting(effect, bits, mask_of(runs, bits.start, size), mask_of(refused, bits.start, size))
         sorting.leave(_LOST, bits.lost)
         if advice in (MADV_COLD, MADV_PAGEOUT):
             self._look_for_idle(advice, sorting)
@@ -200,7 +198,7 @@ class Actuator:
             sorting.leave("paged out meanwhile", ~bits.present)
         else:
             gone = ~bits.present & ~sorting.refused
-            sorting.effect.applied.append(_runs_of(sorting.left & gone, bits.start))
+            sorting.effect.applied.append(runs_of(sorting.left & gone, bits.start))
             sorting.apply(gone)
             sorting.leave("refused by the kernel", ~bits.present)
         sorting.leave("touched meanwhile", bits.young)
@@ -213,12 +211,12 @@ class Actuator:
         sorting.leave("locked", why.locked, fruitless=True)
         sorting.leave("refused by the kernel", sorting.refused, fruitless=True)
         if advice == MADV_COLD:  # once is enough: what stays idle need not be told to the kernel each second
-            sorting.effect.fruitless.append(_runs_of(sorting.left, bits.start))
+            sorting.effect.fruitless.append(runs_of(sorting.left, bits.start))
             sorting.apply(sorting.left)
         sorting.leave("kept by the kernel", sorting.left, fruitless=True)
 
-    def _given_up(self, sorting: _Sorting, anonymous: Pages) -> Pages:
-        """Pages that went by munmap(2) or MADV_DONTNEED of the target's own: nothing tells where they are.
+    def _given_up(self, sorting: _Sorting, anonymous: PageMask) -> PageMask:
+        """PageMask that went by munmap(2) or MADV_DONTNEED of the target's own: nothing tells where they are.
 
         Of a file they look as if they had been paged out, unless it is not mapped there any more.
         """
@@ -226,7 +224,7 @@ class Actuator:
         gone = ~bits.present & ~bits.swapped
         if self._chosen_in is not None and (gone & ~anonymous & sorting.left).any():
             anonymous = anonymous | changed(self._chosen_in, self._target.mappings(), bits.start, gone.size)
-        given_up: Pages = gone & (anonymous | sorting.refused)
+        given_up: PageMask = gone & (anonymous | sorting.refused)
         return given_up
 
 
@@ -236,24 +234,24 @@ class _Sorting:
     Args:
         effect: Booked in.
         bits: As they were read afterwards.
-        asked: Pages of the call, shape as those.
-        refused: Pages of runs that the kernel refused, shape as those.
+        asked: PageMask of the call, shape as those.
+        refused: PageMask of runs that the kernel refused, shape as those.
     """
 
-    def __init__(self, effect: Effect, bits: PageBits, asked: Pages, refused: Pages) -> None:
+    def __init__(self, effect: Effect, bits: PageBits, asked: PageMask, refused: PageMask) -> None:
         self.effect, self.bits, self.refused = effect, bits, refused
         self.left = asked
         """What is not booked yet."""
 
-    def leave(self, reason: str, pages: Pages, *, fruitless: bool = False) -> None:
+    def leave(self, reason: str, pages: PageMask, *, fruitless: bool = False) -> None:
         """Nothing happened to these."""
         chosen = self.left & pages
         self.left = self.left & ~pages
         self.effect.leave(reason, int(np.count_nonzero(chosen)) * PAGE)
         if fruitless:
-            self.effect.fruitless.append(_runs_of(chosen, self.bits.start))
+            self.effect.fruitless.append(runs_of(chosen, self.bits.start))
 
-    def apply(self, pages: Pages) -> None:
+    def apply(self, pages: PageMask) -> None:
         """It happened to these."""
         self.effect.applied_bytes += int(np.count_nonzero(self.left & pages)) * PAGE
         self.left = self.left & ~pages
@@ -298,21 +296,6 @@ def _cut(runs: Addresses, mappings: Sequence[Mapping]) -> Addresses:
 
 def _size_of(runs: Addresses) -> int:
     return int((runs[:, 1] - runs[:, 0]).sum())
-
-
-def _mask_of(runs: Addresses, start: int, count: int) -> Pages:
-    """Which of `count` pages from `start` on are in these runs. Shape (count,)."""
-    edges = np.zeros(count + 1, np.int8)
-    first, last = ((runs - np.uint64(start)) // np.uint64(PAGE)).astype(np.int64).T
-    np.add.at(edges, first, 1)
-    np.add.at(edges, last, -1)
-    found: Pages = np.cumsum(edges[:-1], dtype=np.int8) > 0
-    return found
-
-
-def _runs_of(pages: Pages, start: int) -> Addresses:
-    edges = np.flatnonzero(np.diff(np.pad(pages, 1).astype(np.int8)))
-    return (np.uint64(start) + edges.astype(np.uint64) * np.uint64(PAGE)).reshape(-1, 2)
 
 
 def _in_words(pid: int, advice: int, runs: Addresses) -> str:

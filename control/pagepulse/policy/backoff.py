@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model.memory import PAGE, WINDOW, WINDOW_PAGES, Addresses, Masks
+from pagepulse.model.runs import mask_of
 from pagepulse.policy.match import Mask
 
 _FIRST_NS = 10_000_000_000
@@ -54,11 +55,7 @@ class BackOff:
         """As `book`, for runs of pages of shape (n, 2), sorted, start and end."""
         if len(runs):
             start = int(runs[0, 0])
-            edges = np.zeros(int(runs[-1, 1] - runs[0, 0]) // PAGE + 1, np.int8)
-            first, last = ((runs - np.uint64(start)) // np.uint64(PAGE)).astype(np.int64).T
-            np.add.at(edges, first, 1)
-            np.add.at(edges, last, -1)
-            self.book(start, np.cumsum(edges[:-1], dtype=np.int8) > 0, now_ns)
+            self.book(start, mask_of(runs, start, (int(runs[-1, 1]) - start) // PAGE), now_ns)
 
     def masks(self, tiles: Addresses, now_ns: int) -> Masks:
         """Which pages of some windows rest, shape (n,).

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagepulse.model.memory import CHUNK, PAGE, Addresses
+from pagepulse.model.runs import runs_of
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.policy.fields import ACT_ON_BUSY
 from pagepulse.policy.filters import ANYWHERE, Filter, Pages, Where, may_pass, passing
@@ -139,7 +140,7 @@ def cold_runs(candidate: Candidate, pages: PageState, now_ns: int, limit_bytes: 
     cold = _cold(candidate, pages, now_ns)
     if limit_bytes is not None:
         _keep_at_most(cold, pages, limit_bytes // PAGE)
-    return _runs(cold, pages.start)
+    return runs_of(cold, pages.start)
 
 
 def _cold(candidate: Candidate, pages: PageState, now_ns: int) -> Mask:
@@ -183,7 +184,7 @@ def absent_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None 
     absent = ~pages.present & pages.to_read & np.logical_not(pages.rests) & allowed(candidate, pages)
     if limit_bytes is not None:
         absent[np.flatnonzero(absent)[limit_bytes // PAGE:]] = False
-    return _runs(absent, pages.start)
+    return runs_of(absent, pages.start)
 
 
 def present_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None = None) -> Addresses:
@@ -191,7 +192,7 @@ def present_runs(candidate: Candidate, pages: PageState, limit_bytes: int | None
     present = pages.present & np.logical_not(pages.rests) & allowed(candidate, pages)
     if limit_bytes is not None:
         present[np.flatnonzero(present)[limit_bytes // PAGE:]] = False
-    return _runs(present, pages.start)
+    return runs_of(present, pages.start)
 
 
 def chunks_to_collapse(candidate: Candidate, pages: PageState, limit_bytes: int | None = None) -> Addresses:
@@ -269,9 +270,3 @@ def _keep_at_most(cold: Mask, pages: PageState, count: int) -> None:
     cold[chunk:] = False
     small = chunk + np.flatnonzero(behind)[:count - np.count_nonzero(cold)]
     cold[small] = True
-
-
-def _runs(mask: Mask, start: int) -> Addresses:
-    padded = np.pad(mask, 1)
-    edges = np.flatnonzero(padded[1:] != padded[:-1])
-    return (edges.astype(np.uint64) * np.uint64(PAGE) + np.uint64(start)).reshape(-1, 2)

@@ -50,7 +50,8 @@ def sentence(scheme: Scheme) -> str:
     parts += [_filters(scheme.filters), _interval(scheme.apply_interval_ns)]
     does = _DOES[scheme.action].format(node=scheme.target_node)
     clauses = (f"{does} {', '.join(filter(None, parts))}".rstrip(), _quotas(scheme),
-               _goals(scheme.quotas), _watermarks(scheme.watermarks), _guards(scheme))
+               _goals(scheme.quotas), _watermarks(scheme.watermarks), _guards(scheme),
+               "" if scheme.restore_huge_pages else "huge pages that come back stay small")
     return f"{scheme.name}: {'; '.join(filter(None, clauses))}."
 
 

@@ -25,6 +25,8 @@ class SchemeResult:
     saved_bytes: int = 0
     """Resident memory of matching regions that was left alone because it is in use after all: what acting on regions
     as a whole would have taken. A page counts once, however often it was left."""
+    restored_bytes: int = 0
+    """Went as huge pages, came back as small ones, and was made huge again."""
 
     def __add__(self, other: SchemeResult) -> SchemeResult:
         """Both together.
@@ -38,4 +40,5 @@ class SchemeResult:
                    for reason in (*self.reasons, *other.reasons)}
         return SchemeResult(self.name, self.action, self.tried_bytes + other.tried_bytes,
                             self.applied_bytes + other.applied_bytes, self.calls + other.calls,
-                            self.errors + other.errors, reasons, self.saved_bytes + other.saved_bytes)
+                            self.errors + other.errors, reasons, self.saved_bytes + other.saved_bytes,
+                            self.restored_bytes + other.restored_bytes)

@@ -52,6 +52,8 @@ class Scheme(SchemeObject):
     filters: Annotated[tuple[Filter, ...], Field(strict=False)] = Field(default=(), description=(
         "The first that matches decides; what none matches is treated as the opposite of the last."))
     guards: Guards = Guards()
+    restore_huge_pages: bool = Field(default=True, description=(
+        "For pageout: what went as huge pages and comes back, as small ones then, is made huge again. Default: true."))
 
     @property
     def acts(self) -> bool:
@@ -81,6 +83,12 @@ class Scheme(SchemeObject):
                                                "the key is missing")
         elif self.target_node is not None:
             raise Misplaced("target_node", f"expected no node for {self.action}; migrate_hot and migrate_cold have one")
+        return self
+
+    @model_validator(mode="after")
+    def _only_pageout_restores(self) -> Self:
+        if self.action != "pageout" and "restore_huge_pages" in self.model_fields_set:
+            raise Misplaced("restore_huge_pages", f"expected no such key for {self.action}; pageout has it")
         return self
 
     @model_validator(mode="after")

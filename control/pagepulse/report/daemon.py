@@ -80,6 +80,8 @@ def _scheme_text(scheme: Answer) -> Iterator[str]:
            f"{format_size(scheme['applied_bytes'])} ({scheme['calls']} calls{refused})")
     if scheme["saved_bytes"]:
         yield f"    left {format_size(scheme['saved_bytes'])} of the same regions, page by page: they are in use"
+    if scheme["restored_bytes"]:
+        yield f"    made {format_size(scheme['restored_bytes'])} huge again: it had been when it went"
     if scheme["waits_for"]:
         yield f"    waits: {plain(scheme['waits_for'])}"
     for guard in scheme["guards"]:

@@ -105,6 +105,8 @@ class SchemeStatus:
     guards: tuple[GuardStatus, ...] = ()
     saved_bytes: int = 0
     """Of idle regions it was meant for: seen to be in use, page by page, and left alone."""
+    restored_bytes: int = 0
+    """Went as huge pages, came back as small ones, and was made huge again."""
 
     def as_json(self) -> dict[str, Any]:
         """Keys with units."""
@@ -112,7 +114,8 @@ class SchemeStatus:
             "name": self.name, "action": self.action, "tried_bytes": self.tried_bytes,
             "applied_bytes": self.applied_bytes, "calls": self.calls, "refused_calls": self.refused_calls,
             "not_applied_bytes": dict(self.not_applied_bytes), "waits_for": self.waits_for,
-            "saved_bytes": self.saved_bytes, "guards": [asdict(guard) for guard in self.guards]}
+            "saved_bytes": self.saved_bytes, "restored_bytes": self.restored_bytes,
+            "guards": [asdict(guard) for guard in self.guards]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +330,7 @@ def scheme_status(result: SchemeResult, verdicts: Sequence[Verdict], waits_for: 
     return SchemeStatus(
         name=result.name, action=result.action, tried_bytes=result.tried_bytes, applied_bytes=result.applied_bytes,
         calls=result.calls, refused_calls=result.errors, not_applied_bytes=result.reasons, waits_for=waits_for,
-        saved_bytes=result.saved_bytes,
+        saved_bytes=result.saved_bytes, restored_bytes=result.restored_bytes,
         guards=tuple(GuardStatus(v.guard, v.stance, v.limit_bytes, v.reason) for v in verdicts))
 
 

@@ -133,7 +133,8 @@ PATTERN = "schemes[0].access_pattern"
     ({"access_pattern": {"ages": {}}}, f"{PATTERN}: unknown key 'ages'; did you mean 'age'?"),
     ({"access_pattern": [1]}, f"{PATTERN}: expected an object, got a list"),
     ({"size": []}, ("schemes[0]: unknown key 'size'; known: name, comment, action, target_node, access_pattern, "
-                   "apply_interval, quotas, watermarks, filters, guards")),
+                   "apply_interval, quotas, watermarks, filters, guards, "
+         "restore_huge_pages")),
     ({"quotas": {"ms": 10}}, ("schemes[0].quotas: unknown key 'ms'; known: size, time, reset_interval, weights, "
                             "goals, goal_tuner")),
     ({"quotas": {"size": "100 B"}},
