@@ -101,7 +101,7 @@ def boot(inside: Debian, place: Path) -> dict:
             shutil.copy(inside.root / name, place)
         disk = place / "disk"
         subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", inside.root, disk, "6G"], check=True, capture_output=True)
-        machine = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "2G", "-nographic",
+        machine = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max,-avx2", "-smp", "1", "-m", "2G", "-nographic",
                    "-no-reboot", "-nic", "none", "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe",
                    "-kernel", place / "vmlinuz", "-initrd", place / "initrd.img",
                    "-append", "root=/dev/vda rw console=ttyS0 psi=1 panic=-1 systemd.mask=getty@tty1.service"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What this kernel offers: one row of the README's table, recorded; and that nothing of it is missing on Debian's."""
 
+import numpy as np
 import pytest
 
 from pagepulse.cli.doctor import matrix_row
@@ -8,6 +9,15 @@ from pagepulse.kernel.host import facts
 from pagepulse.kernel.probes import CLEARING_FUNCTIONS
 
 pytestmark = pytest.mark.live
+
+
+@pytest.mark.parametrize("kind", ["u4", "u8", "i8", "f8"])
+def test_the_processor_sorts(kind):
+    """An emulated one did not always: what a machine says of the engine would say nothing."""
+    for count in (8, 16, 32, 64, 256, 1000, 5000):
+        values = np.random.default_rng(count).permutation(count).astype(kind)
+        assert values[np.argsort(values)].tolist() == list(range(count))
+        assert values[np.argpartition(values, count // 2)][count // 2] == count // 2
 
 
 def test_every_kprobe_attaches_and_the_tracepoint_is_not_needed(probes, record_testsuite_property):
