@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pagepulse.errors import Unsupported
 from pagepulse.kernel.compiler import cpu_facts
 
@@ -93,6 +95,16 @@ def require(found: HostFacts) -> None:
         raise Unsupported("this kernel does not describe its structures",
                           why="/sys/kernel/btf/vmlinux is missing: no CONFIG_DEBUG_INFO_BTF",
                           hint="use a kernel with BTF: Debian 11 and later, and most of 2021 and later, have it")
+    if not _sorts():
+        raise Unsupported("this processor sorts wrongly",
+                          why="numpy sorts by AVX2, which emulated processors may get wrong (QEMU 7.2 does)",
+                          hint="give the machine a processor without it: -cpu max,-avx2")
+
+
+def _sorts() -> bool:
+    """Whether numbers come out in order; nothing of what is measured would be true otherwise."""
+    scattered = np.arange(256, dtype=np.uint64) * np.uint64(101) % np.uint64(256)
+    return all(np.array_equal(scattered[np.argsort(scattered[:n])], np.sort(scattered[:n])) for n in (16, 32, 256))
 
 
 def swap_free_bytes() -> int:

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pagepulse.errors import Unsupported
@@ -104,6 +105,12 @@ def test_several_missing_capabilities_are_all_named_with_what_they_are_for(root)
     assert all(f"{name} {purpose}" in str(refused.value) for name, purpose in NEEDED.items())
     assert refused.value.exit_code == 3
     assert refused.value.hint
+
+
+def test_a_processor_that_sorts_wrongly_is_refused(root, monkeypatch):
+    monkeypatch.setattr(np, "argsort", lambda values: np.arange(len(values)))  # as QEMU's emulation of AVX2, or worse
+    with pytest.raises(Unsupported, match=r"(?s)sorts wrongly.*-cpu max,-avx2"):
+        require(facts(root))
 
 
 def test_another_machine_is_refused_before_anything_else(root):
