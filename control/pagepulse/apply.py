@@ -57,6 +57,9 @@ from pagepulse.policy.waiting import slowdown
 from pagepulse.policy.watermarks import watch_due, watched
 from pagepulse.standing import Part, Progress, Turn
 
+AGAIN_NS = 1_000_000_000
+"""What is unfinished may go on after this time: quotas and guards allow more by then."""
+
 _APPLIED = {"stat", "migrate_hot", "migrate_cold", *ADVICE}
 _RESTORED_AT_ONCE = 16  # huge pages: 32 MiB, some 40 ms of work
 
@@ -121,6 +124,14 @@ class Applier:
         """Whether there was more to do to this process than quotas and guards left: `apply` may be called again."""
         return pid in self._parts and any(turn.is_unfinished for turn in self._parts[pid].turns.values())
 
+    def again_ns(self, pid: int) -> int | None:
+        """When the first scheme that is unfinished with this process may go on; None: there is none."""
+        turns = self._parts[pid].turns if pid in self._parts else {}
+        schemes = {progress.scheme.name: progress.scheme for progress in self._progress}
+        again_ns = (turn.applied_ns + max(schemes[name].apply_interval_ns or 0, AGAIN_NS)
+                    for name, turn in turns.items() if turn.is_unfinished and turn.applied_ns is not None)
+        return min(again_ns, default=None)
+
     def forget(self, pid: int) -> None:
         """This process has ended."""
         part = self._parts.pop(pid, None)
@@ -155,10 +166,11 @@ class Applier:
     def _restore(self, progress: Progress, part: Part, turn: Turn) -> None:
         """Make huge again what went as huge pages and came back as small ones; whatever the scheme waits for."""
         monitor, begun_ns = part.monitor, cpu_ns()
-        chunks = turn.broken.back(monitor.engine.windows, _RESTORED_AT_ONCE)
+        chunks = turn.broken.back(monitor.engine.windows)
         if not len(chunks):
             return
-        turn.broken.forget(chunks)
+        turn.is_unfinished = len(chunks) > _RESTORED_AT_ONCE
+        turn.broken.forget(chunks := chunks[:_RESTORED_AT_ONCE])
         runs = [(start, start + CHUNK) for start in chunks.tolist() if _is_small(monitor.target, start)]
         if runs:
             effect = Actuator(monitor.target, self._announce, part.mappings).act("collapse", np.array(runs, np.uint64))
@@ -211,12 +223,12 @@ class Applier:
                 self._count(progress, part, candidate, pieces)
                 continue
             for start, end in pieces:
-                limits = (progress.left_bytes(part.monitor.target.now_ns()), turn.left_bytes)
-                left = min((limit for limit in limits if limit is not None), default=None)
+                left = _left_bytes(progress, part, turn)
                 if _is_used_up(left):
                     turn.is_unfinished = True
                     return
                 self._treat(progress, part, turn, candidate, (start, end, left))
+        turn.is_unfinished |= scheme.acts and _is_used_up(_left_bytes(progress, part, turn))
 
     def _charge(self, progress: Progress, monitor: Monitor, size_bytes: int, spent_ns: int) -> None:
         """CPU time of the scheme's, for looking or for doing: it counts against its quota, not as watching."""
@@ -310,6 +322,12 @@ def _is_small(target: Target, start: int) -> bool:
 def _cgroups(scheme: Scheme, monitor: Monitor) -> tuple[str, ...]:
     """Of the process as it is now, where some filter asks for it: it may be moved at any time."""
     return monitor.process.cgroups() if any(entry.type == "cgroup" for entry in scheme.filters) else ()
+
+
+def _left_bytes(progress: Progress, part: Part, turn: Turn) -> int | None:
+    """What the scheme may still treat of this process now; None: no limit."""
+    limits = (progress.left_bytes(part.monitor.target.now_ns()), turn.left_bytes)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _is_used_up(left_bytes: int | None) -> bool:

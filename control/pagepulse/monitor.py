@@ -18,7 +18,7 @@ from pagepulse.kernel.refs import TLB_NS
 from pagepulse.kernel.shared_probes import OneOfMany
 from pagepulse.kernel.target import Target
 from pagepulse.kernel.taskstats import TaskDelays
-from pagepulse.kernel.usage import Waiter, cpu_ns, rss_peak_bytes
+from pagepulse.kernel.usage import Sleeper, cpu_ns, rss_peak_bytes
 from pagepulse.kernel.waits import WaitWatch
 from pagepulse.model.clearing import AUTO, is_mostly_shared
 from pagepulse.model.engine import Engine, EngineOptions
@@ -130,7 +130,7 @@ class Monitor:
         return target, Engine(self.process.pid, target, EngineOptions(
             options.sampling_ns, options.aggregation_ns, options.min_regions, options.max_regions))
 
-    def snapshots(self, waiter: Waiter) -> Iterator[Snapshot]:
+    def snapshots(self, waiter: Sleeper) -> Iterator[Snapshot]:
         """Snapshots until the duration is over, a signal comes, or the target ends.
 
         Args:
@@ -179,7 +179,7 @@ class Monitor:
         self.on_event("exec", {"pid": self.process.pid, "what": gone.what})
         return True
 
-    def _interval(self, waiter: Waiter, end_ns: int | None) -> Snapshot | None:
+    def _interval(self, waiter: Sleeper, end_ns: int | None) -> Snapshot | None:
         """One aggregation interval; None if it was cut short."""
         steps = self.interval()
         while True:

@@ -77,6 +77,15 @@ def test_a_scheme_begins_with_a_trial(schemes, swap):
     assert scheme["waits_for"] == "what went is on trial: more may go when it stayed away for 1 m 0 s"
 
 
+def test_a_quota_is_renewed_in_the_middle_of_an_interval(schemes, swap):
+    """4 MiB a second: at each snapshot alone it would be 4 MiB in four seconds."""
+    slow = schemes(quotas={"size": "4 MiB", "reset_interval": "1 s"})
+    with Workload("touch", "--area", "a:61MiB") as touch:
+        scheme, = run("--schemes", slow, "--aggregate", "4s", "--update", "4s", pid=touch.pid,
+                      duration="14s")["schemes"]
+    assert 20 * MIB <= scheme["applied_bytes"] <= 14 * 4 * MIB
+
+
 def test_what_comes_back_stays_for_longer(watch, schemes, swap):
     """Each area is used for a while, then the other: what went and came back once does not go again so soon."""
     with Workload("stairs", "--areas", "2", "--bytes", str(16 * MIB), "--phase", "4s") as stairs:

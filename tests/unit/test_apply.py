@@ -89,6 +89,20 @@ def test_what_the_kernel_keeps_makes_way_for_what_lies_behind_it_and_is_tried_on
     assert schemes.results[0].tried_bytes == 4 * MIB
 
 
+@pytest.mark.parametrize(("interval", "expected_s"), [("500 ms", 1), ("3 s", 3)])
+def test_what_a_quota_held_back_may_go_on_after_a_second_or_the_scheme_s_own_interval(idle, interval, expected_s):
+    schemes = applier(idle, apply_interval=interval)
+    assert schemes.again_ns(1) is None
+    schemes.apply(idle.monitor, idle.snapshot())
+    assert schemes.again_ns(1) == idle.now_ns + expected_s * SECOND
+
+
+def test_a_quota_that_is_not_used_up_holds_nothing_back(idle):
+    schemes = applier(idle, quotas={"size": "8 MiB"})
+    schemes.apply(idle.monitor, idle.snapshot())
+    assert schemes.again_ns(1) is None
+
+
 def test_memory_that_may_not_go_is_not_read_again_at_each_pass(idle):
     schemes = applier(idle, filters=[{"type": "hugepage_size", "size": {"min": "2 MiB"}, "allow": True}])
     schemes.apply(idle.monitor, idle.snapshot())

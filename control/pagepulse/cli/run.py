@@ -119,6 +119,40 @@ class _Seen:
                        major_faults=stat.major_faults, cpu_ns=stat.cpu_ns)
 
 
+class _Meanwhile:
+    """Sleeps for the monitor, and lets schemes go on meanwhile with what quotas and guards held back.
+
+    An interval may be longer than that of a quota.
+    """
+
+    def __init__(self, running: Session, applier: Applier) -> None:
+        self._running, self._applier = running, applier
+        self.newest: Snapshot | None = None
+        """What the schemes were last applied to."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a signal came or the target ended."""
+        return self._running.waiter.is_over
+
+    def wait_until(self, deadline_ns: int) -> bool:
+        """As a Waiter does."""
+        while (newest := self.newest) is not None:
+            again_ns = self._applier.again_ns(newest.pid)
+            if again_ns is None or again_ns >= deadline_ns:
+                break
+            if not self._running.waiter.wait_until(again_ns):
+                return False
+            self._go_on(newest)
+        return self._running.waiter.wait_until(deadline_ns)
+
+    def _go_on(self, newest: Snapshot) -> None:
+        try:
+            self._applier.apply(self._running.monitor, newest.as_of(time.monotonic_ns()))
+        except TargetGone:  # or another program: the monitor finds out which
+            self.newest = None
+
+
 def _schemes(path: Path) -> tuple[Scheme, ...]:
     """What the file says, all of it to be applied.
 
@@ -156,7 +190,9 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 def _applied(running: Session, applier: Applier, seen: _Seen) -> Iterator[Snapshot]:
     """Snapshots to which the schemes were applied; the target's memory over time goes to `seen`."""
-    for snapshot in running.monitor.snapshots(running.waiter):
+    meanwhile = _Meanwhile(running, applier)
+    for snapshot in running.monitor.snapshots(meanwhile):
+        meanwhile.newest = snapshot
         try:
             applier.apply(running.monitor, snapshot)
             if seen.course.is_due(snapshot.end_ns - seen.before.now_ns):

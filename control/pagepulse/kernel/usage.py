@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 
 def cpu_ns() -> int:
@@ -41,6 +41,17 @@ def end_at_interrupt() -> None:
     The exception that Python raises instead is lost where it meets a destructor, and we would run on.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+class Sleeper(Protocol):
+    """What a loop sleeps on."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is to end."""
+
+    def wait_until(self, deadline_ns: int) -> bool:
+        """Sleep until CLOCK_MONOTONIC reaches the deadline; whether to go on."""
 
 
 class Waiter:

@@ -39,15 +39,15 @@ class Broken:
         chunks = np.uint64(start + first * PAGE) + np.flatnonzero(whole).astype(np.uint64) * np.uint64(CHUNK)
         self._chunks = np.union1d(self._chunks, chunks)
 
-    def back(self, windows: Windows, limit: int) -> Addresses:
-        """Those that are resident again as a whole, as far as was seen, and small: at most `limit`, shape (n,)."""
+    def back(self, windows: Windows) -> Addresses:
+        """Those that are resident again as a whole, as far as was seen, and small: shape (n,)."""
         if not len(self._chunks):
             return self._chunks
         low, high = (np.searchsorted(windows.tile, self._chunks + np.uint64(after)) for after in (0, CHUNK))
         is_back = (windows.present == ALL_PAGES) & (windows.evicted == 0) & ~windows.huge
         before = np.concatenate(([0], np.cumsum(is_back)))
         found: Addresses = self._chunks[(before[high] - before[low] == high - low) & (high > low)]
-        return found[:limit]
+        return found
 
     def forget(self, chunks: Addresses) -> None:
         """These are whole again, or cannot be made so."""

@@ -7,8 +7,8 @@ Rates are per page and averaged over the region's present pages; sizes that spea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,11 @@ class Snapshot:
     """Page faults in each region, shape (n,), told by a probe; None: nobody looked."""
     spared: bool = False
     """The target was short of memory: nothing was cleared, only read."""
+
+    def as_of(self, now_ns: int) -> Self:
+        """The same at a later time, as if nothing had been touched since: every region is older."""
+        later_ns = max(now_ns - self.end_ns, 0)
+        return replace(self, start_ns=self.start_ns + later_ns, end_ns=self.end_ns + later_ns)
 
     @property
     def max_nr_accesses(self) -> float:

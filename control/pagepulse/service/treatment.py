@@ -8,9 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 
-from pagepulse.apply import Applier
+from pagepulse.apply import AGAIN_NS, Applier
 from pagepulse.errors import TargetGone
 from pagepulse.fleet import Fleet
 from pagepulse.fleet.stepwise import until_the_end
@@ -20,7 +19,6 @@ from pagepulse.model.snapshot import Snapshot
 SPARED = frozenset({1})
 """Process 1: the whole system depends on its memory. It is watched where it is meant, and never acted on."""
 
-_AGAIN_NS = 1_000_000_000  # quotas and guards allow more by then
 _LONGEST_PAUSE_NS, _SLACK_NS = 60_000_000_000, 50_000_000
 _AT_ONCE = 8  # processes with more to do than they may, in one go
 
@@ -80,7 +78,7 @@ class Treatment:
         elif self._ageing and now_ns >= self._ageing[0][0]:
             self._judge_aged(self.applier, now_ns)
         elif self._unfinished and now_ns >= self._again_ns:
-            self._again_ns = now_ns + _AGAIN_NS
+            self._again_ns = now_ns + AGAIN_NS
             self._go_on(self.applier)
         return snapshot
 
@@ -128,7 +126,7 @@ class Treatment:
             return False
         acted_ns = applier.acted_ns
         with suppress(TargetGone):  # it ended, or became another program: its next step finds out which
-            applier.apply(monitor, _as_of(snapshot, time.monotonic_ns()))
+            applier.apply(monitor, snapshot.as_of(time.monotonic_ns()))
             self._treated.add(snapshot.pid)
         self.fleet.leave_out(applier.acted_ns - acted_ns)
         if not applier.is_unfinished(snapshot.pid):
@@ -155,9 +153,3 @@ class Treatment:
             if kind == "ended" and self.applier is not None:
                 self.applier.forget(pid)
         self.on_event(kind, data)
-
-
-def _as_of(snapshot: Snapshot, now_ns: int) -> Snapshot:
-    """The same at a later time, as if nothing had been touched since: every region is older."""
-    later_ns = max(now_ns - snapshot.end_ns, 0)
-    return replace(snapshot, start_ns=snapshot.start_ns + later_ns, end_ns=snapshot.end_ns + later_ns)
