@@ -164,7 +164,12 @@ class Applier:
                     self._apply(progress, part, turn, snapshot)
 
     def _restore(self, progress: Progress, part: Part, turn: Turn) -> None:
-        """Make huge again what went as huge pages and came back as small ones; whatever the scheme waits for."""
+        """Make huge again what went as huge pages and came back as small ones; whatever the scheme waits for.
+
+        But for memory: the kernel would have to find 2 MiB in one piece for each of them.
+        """
+        if any(verdict.guard == "psi" and verdict.stance == "stops" for verdict in progress.guards.verdicts):
+            return
         monitor, begun_ns = part.monitor, cpu_ns()
         chunks = turn.broken.back(monitor.engine.windows)
         if not len(chunks):

@@ -15,9 +15,11 @@ from pagepulse import apply
 from pagepulse.apply import Applier
 from pagepulse.kernel import actions
 from pagepulse.kernel.kept import Kept
+from pagepulse.kernel.syscalls import MADV_COLLAPSE
 from pagepulse.model.layout import spread
 from pagepulse.model.memory import CHUNK, PAGE, Mapping, PageBits, WindowRead
 from pagepulse.model.windows import ALL_PAGES, Windows
+from pagepulse.policy.guards import GuardState, Verdict
 from pagepulse.policy.parse import parse_schemes
 
 PAGES = 2 * CHUNK // PAGE
@@ -31,7 +33,7 @@ class Idle:
 
     def __init__(self) -> None:
         self.now_ns, self.reads = 60 * SECOND, 0
-        self.present, self.swapped = np.ones(PAGES, bool), np.zeros(PAGES, bool)
+        self.present, self.swapped, self.huge = np.ones(PAGES, bool), np.zeros(PAGES, bool), np.zeros(PAGES, bool)
         self.maps = [Mapping(BASE, BASE + 2 * CHUNK, "[heap]")]
         self.windows = Windows(self.maps, spread(self.maps, np.array([BASE, BASE + CHUNK], np.uint64), 1 << 10))
         n = len(self.windows)
@@ -49,12 +51,15 @@ class Idle:
         self.reads += 1
         at = slice((start - BASE) // PAGE, (end - BASE) // PAGE)
         nothing = np.zeros(self.present[at].size, bool)
-        return PageBits(start, self.present[at], nothing, nothing, self.swapped[at], nothing)
+        return PageBits(start, self.present[at].copy(), nothing, self.huge[at].copy(), self.swapped[at].copy(), nothing)
 
-    def advise(self, _pidfd: int, iovecs: np.ndarray, _advice: int) -> int:
+    def advise(self, _pidfd: int, iovecs: np.ndarray, advice: int) -> int:
         for start, size in iovecs.tolist():
+            if advice == MADV_COLLAPSE:
+                self.huge[(start - BASE) // PAGE : (start + size - BASE) // PAGE] = True
+                continue
             first, last = max((start - BASE) // PAGE, PAGES // 2), (start + size - BASE) // PAGE
-            self.swapped[first:last], self.present[first:last] = True, False
+            self.swapped[first:last], self.present[first:last], self.huge[first:last] = True, False, False
         return int(iovecs[:, 1].sum())
 
     def snapshot(self) -> Any:
@@ -101,6 +106,44 @@ def test_a_quota_that_is_not_used_up_holds_nothing_back(idle):
     schemes = applier(idle, quotas={"size": "8 MiB"})
     schemes.apply(idle.monitor, idle.snapshot())
     assert schemes.again_ns(1) is None
+
+
+def came_back(idle: Idle, **changes: Any) -> Applier:
+    """Schemes that paged out a huge page, all of which is there again, as small ones; the engine has seen it."""
+    schemes = applier(idle, quotas={}, **changes)
+    idle.huge[PAGES // 2:] = True
+    schemes.apply(idle.monitor, idle.snapshot())
+    assert idle.swapped[PAGES // 2:].all()
+    idle.present[:], idle.swapped[:] = True, False
+    idle.now_ns += SECOND
+    return schemes
+
+
+def test_what_went_as_a_huge_page_and_came_back_small_is_made_huge_again_once(idle):
+    schemes = came_back(idle)
+    schemes.apply(idle.monitor, idle.snapshot())
+    assert schemes.results[0].restored_bytes == 2 * MIB
+    idle.now_ns += SECOND
+    schemes.apply(idle.monitor, idle.snapshot())
+    assert schemes.results[0].restored_bytes == 2 * MIB
+
+
+def test_what_is_not_all_there_again_is_not_made_huge(idle):
+    schemes = came_back(idle)
+    idle.present[-1] = False
+    schemes.apply(idle.monitor, idle.snapshot())
+    assert schemes.results[0].restored_bytes == 0
+
+
+def test_no_huge_page_is_made_where_programs_wait_for_memory_or_the_scheme_says_so(idle, monkeypatch):
+    schemes = came_back(idle, restore_huge_pages=False)
+    schemes.apply(idle.monitor, idle.snapshot())
+    assert schemes.results[0].restored_bytes == 0
+    schemes = came_back(idle)
+    schemes._progress[0].guards = GuardState(verdicts=(Verdict("psi", "stops", 0, "programs wait"),))
+    monkeypatch.setattr(apply, "guard_due", lambda _state, _now_ns: False)
+    schemes.apply(idle.monitor, idle.snapshot())
+    assert schemes.results[0].restored_bytes == 0
 
 
 def test_memory_that_may_not_go_is_not_read_again_at_each_pass(idle):
