@@ -202,8 +202,8 @@ def _remarks(kept_all: list[kept.Kept]) -> list[str]:
             f"{100 * their_cpu:.2f} (goal: no more: {judgement(cpu <= their_cpu)}); error of the working set "
             f"{_percent(error)} against {_percent(their_error)} (goal: smaller: {judgement(is_less)}).")
     remarks.append("Why phases are missed: a hot range in one piece is what DAMON's regions find exactly; and 1 % of "
-                   "an emulated processor makes our intervals seconds long, longer than a phase lasts. With a budget of "
-                   "10 %, still less than kdamond takes in most programs, they are shorter.")
+                   "an emulated processor makes our intervals seconds long, longer than a phase lasts. With a budget "
+                   "of 10 %, still less than kdamond takes in most programs, they are shorter.")
     if not any(one["way"] == TUNED for one in kept_all):
         remarks.append("Intervals that tune themselves came to DAMON with Linux 6.15: not in 6.12.")
     return remarks
