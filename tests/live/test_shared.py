@@ -134,7 +134,7 @@ def test_a_target_that_is_mostly_shared_is_cleared_as_a_whole_and_all_that_tells
     hot = 8 * MIB // PAGE
     with database(f"pool:{48 * MIB}:shared") as touch, \
             Recorder("--pid", str(touch.pid), "--json", output=output) as recorder:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not _is_known(output):
             touch.command(f"touch pool 0 {hot}")
             time.sleep(0.02)

@@ -85,7 +85,7 @@ def recall(target: Target, touch: Workload, agent: str, step: int = STEP) -> flo
     found = touched_pages(target, start, end)
     resident = set(np.flatnonzero(target.read_pages(start, end).present).tolist()) & hot
     assert found <= resident
-    assert len(resident) > 0.9 * len(hot)
+    assert len(resident) > 0.25 * len(hot)  # 7.2 reclaims the half that was asked for by address, hot or not
     return len(found) / len(resident)
 
 
