@@ -268,7 +268,7 @@ class Applier:
         effects = self._act(progress.scheme, part, candidate, pages, (now_ns, left))
         for gone in (np.concatenate(effect.applied) for effect in effects if effect.applied):
             monitor.engine.evicted(gone, now_ns - candidate.min_idle_ns)
-            if progress.scheme.restore_huge_pages:
+            if progress.scheme.restores:
                 turn.broken.note(start, pages.huge, gone)
         for runs in (runs for effect in effects for runs in effect.fruitless):
             turn.rests.book_runs(runs, now_ns)

@@ -128,6 +128,12 @@ def test_what_went_as_a_huge_page_and_came_back_small_is_made_huge_again_once(id
     assert schemes.results[0].restored_bytes == 2 * MIB
 
 
+def test_what_nohugepage_took_stays_small(idle):
+    schemes = came_back(idle, action="nohugepage")
+    schemes.apply(idle.monitor, idle.snapshot())
+    assert schemes.results[0].restored_bytes == 0
+
+
 def test_what_is_not_all_there_again_is_not_made_huge(idle):
     schemes = came_back(idle)
     idle.present[-1] = False

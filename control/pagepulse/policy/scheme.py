@@ -61,6 +61,11 @@ class Scheme(SchemeObject):
         return self.action != "stat"
 
     @property
+    def restores(self) -> bool:
+        """Whether huge pages that it paged out are made huge again: what nohugepage takes is meant to stay small."""
+        return self.action == "pageout" and self.restore_huge_pages
+
+    @property
     def limit_bytes(self) -> int | None:
         """Bytes that may be treated in each reset interval; None: no limit."""
         if self.acts and "size_bytes" not in self.quotas.model_fields_set:
