@@ -290,10 +290,10 @@ class Fleet:
 
     def _visit(self, member: Member) -> Snapshot | None:
         """One step of a target's aggregation interval; its last one gives the snapshot."""
-        before_ns, now_ns = self._cpu_ns(), time.monotonic_ns()
-        snapshot = None
+        before_ns, now_ns, snapshot = self._cpu_ns(), time.monotonic_ns(), None
         try:
-            if member.steps is not None and (until_ns := member.asleep_until_ns(now_ns)) > now_ns:
+            owes = self._shared.owes(self._visits_ns)
+            if member.steps is not None and (until_ns := member.asleep_until_ns(now_ns, owes=owes)) > now_ns:
                 self._at(member, until_ns)
                 return None
             due_ns = next(member.steps or member.begin(now_ns))

@@ -19,6 +19,7 @@ _LEAST_WEIGHT_BYTES, _IDLE_WEIGHT = 256 << 10, 0.02
 _GLANCE_WINDOWS = 256
 _KNOWN = 0.05  # at most this share of it is unknown
 _ASLEEP_NS = (60_000_000_000, 600_000_000_000)  # until a sleeper is visited: its memory has come of age then
+_WHILE_OWING_NS = 5_000_000_000
 _GOLDEN = 0.618034  # its multiples spread evenly, modulo 1: those that began together shall not be visited together
 _WOKEN_BYTES, _WOKEN_SHARE = 1 << 20, 0.05  # what is worth a visit out of turn
 
@@ -75,10 +76,14 @@ class Member:
         self.weight_bytes = (_LEAST_WEIGHT_BYTES + _IDLE_WEIGHT * snapshot.rss_bytes + snapshot.wss_bytes
                              + snapshot.unknown_bytes)
 
-    def asleep_until_ns(self, now_ns: int) -> int:
+    def asleep_until_ns(self, now_ns: int, *, owes: bool = False) -> int:
         """When to go on with the interval of one that sleeps: it is known, and had no CPU time since the last visit.
 
         It touches nothing, so its interval goes on for a minute, and after that for ten. Who is awake: 0.
+
+        Args:
+            now_ns: Now.
+            owes: More was spent on all of them than may be: a visit to one that sleeps can wait.
 
         Raises:
             TargetGone: It has exited.
@@ -88,7 +93,10 @@ class Member:
             self.awake_ns, self.is_asleep = now_ns, False
             return 0
         patience_ns = _ASLEEP_NS[self.begun_ns - self.awake_ns >= _ASLEEP_NS[0]]
-        until_ns = self.begun_ns + int(patience_ns * (1 + self.process.pid * _GOLDEN % 1))
+        spread = 1 + self.process.pid * _GOLDEN % 1
+        until_ns = self.begun_ns + int(patience_ns * spread)
+        if owes and until_ns <= now_ns:
+            until_ns = now_ns + int(_WHILE_OWING_NS * spread)
         self.is_asleep = until_ns > now_ns
         return until_ns
 

@@ -179,7 +179,8 @@ class Roster:
 
     def _scan(self, now_ns: int) -> None:
         """Compare with /proc: at the start, where events were lost or are not to be had, and where processes move."""
-        there = self._census.pids()
+        asks_who_is_there = bool(self._named) or self.selection.children or self.selection.is_wide
+        there = self._census.pids() if asks_who_is_there else set()
         found = self._named & there
         if self.selection.children:
             found |= self._census.descendants(found | (self._known & there))

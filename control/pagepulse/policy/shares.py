@@ -19,9 +19,10 @@ _USE = 0.85  # of the budget, so that a bad second stays inside
 _FREE_AT_LEAST = 0.25  # of the budget, whatever is owed
 _REPAY_NS, _REPAY_START_NS = 10_000_000_000, 120_000_000_000
 _START_NS = 10_000_000_000  # for so long, getting to know targets comes first
-_OPEN_SHARE = 0.5  # of the budget, for getting to know more of them
+_OPEN_SHARE, _OPEN_LEAST = 0.5, 0.1  # of the budget, for getting to know more of them; whatever is owed
 _BURST_NS = 300_000_000.0  # of CPU for that at once: as much as one large target may take at its start
 _RESERVE_NS = 100_000_000.0  # and beyond, for those that are born meanwhile
+_AT_ONCE_NS = 1_000_000_000  # what may be spent in so long a time may be spent before accounts are settled
 _LONGEST_NS = 120_000_000_000
 
 Floats = npt.NDArray[np.float64]
@@ -79,14 +80,15 @@ class SharedBudget:
             other_ns: CPU of everything else: events, looking for processes, glances, new targets.
         """
         self._age_ns += duration_ns
-        self._debt_ns = max(self._debt_ns + visits_ns + other_ns - self.share * duration_ns, 0.0)
+        self._debt_ns = max(self._debt_ns + visits_ns + other_ns - _USE * self.share * duration_ns, 0.0)
         if self._age_ns <= _START_NS:
             self._start_debt_ns, self._debt_ns = self._start_debt_ns + self._debt_ns, 0.0
         else:
             weight = min(duration_ns / _REPAY_NS, 1.0)
             self._other += weight * (other_ns / duration_ns - self._other)
             self._start_debt_ns *= 1 - min(duration_ns / _REPAY_START_NS, 1.0)
-        self._purse_ns = min(self._purse_ns + _OPEN_SHARE * self.share * duration_ns, _BURST_NS + _RESERVE_NS)
+        earned = max(_OPEN_SHARE * self.share - self._debt_ns / _REPAY_NS, _OPEN_LEAST * self.share)
+        self._purse_ns = min(self._purse_ns + earned * duration_ns, _BURST_NS + _RESERVE_NS)
 
     @property
     def free(self) -> float:
@@ -97,8 +99,12 @@ class SharedBudget:
 
     @property
     def is_in_debt(self) -> bool:
-        """More was spent than the budget allows, and is to be saved again."""
+        """More was spent than is meant to be, and is to be saved again."""
         return self._debt_ns > 0
+
+    def owes(self, unbooked_ns: float) -> bool:
+        """Whether what can wait is to wait, after visits that are not booked yet."""
+        return self.is_in_debt or unbooked_ns > self.share * _AT_ONCE_NS
 
     @property
     def may_open(self) -> bool:

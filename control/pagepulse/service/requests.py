@@ -14,8 +14,9 @@ from typing import Any
 
 from pagepulse.model.snapshot import Snapshot
 from pagepulse.report.regions import snapshot_json
-from pagepulse.service.server import Refused, answered
+from pagepulse.service.server import Refused, answered, answered_text
 from pagepulse.service.status import Status
+from pagepulse.service.written import Written
 
 _KEEP_NS = 200_000_000  # the status of hundreds takes milliseconds to write: who asks all the time gets the same again
 _KEYS = {"status": set(), "snapshot": {"target", "pid"}, "pause": {"targets"}, "resume": {"targets"}}
@@ -42,6 +43,7 @@ class Requests:
         self._lock = threading.Lock()
         self._paused: set[str] = set()
         self._is_new = False
+        self._writer = Written()
         self._written: tuple[Status | None, int, bytes] = (None, 0, b"")
         self.published: Published | None = None
 
@@ -84,7 +86,7 @@ class Requests:
         of, until_ns, text = self._written
         now_ns = time.monotonic_ns()
         if of is not status or now_ns >= until_ns:
-            text = answered(status.to_json(now_ns))
+            text = answered_text(self._writer.text(status, now_ns))
             self._written = (status, now_ns + _KEEP_NS, text)
         return text
 

@@ -269,7 +269,12 @@ def _listener(path: Path, gid: int | None) -> socket.socket:
 
 def answered(content: dict[str, Any]) -> bytes:
     """An answer as it is sent."""
-    return json.dumps({"ok": True, **content}).encode() + b"\n"
+    return answered_text(json.dumps(content))
+
+
+def answered_text(content: str) -> bytes:
+    """An answer as it is sent, of an object that is not empty and was written already."""
+    return f'{{"ok": true, {content[1:]}\n'.encode()
 
 
 def _error(text: str) -> bytes:

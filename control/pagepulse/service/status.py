@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Status: all that a daemon tells of itself at one moment. Frozen, so that any thread may read it while work goes on.
 
-Functions here only build it and write it as JSON; who asks and who answers is elsewhere. Times are CLOCK_MONOTONIC, and
-become ages where somebody reads them.
+Functions here only build it and say what each part is as JSON; who writes, asks and answers is elsewhere. Times are
+CLOCK_MONOTONIC, and become ages where somebody reads them.
 """
 
 from __future__ import annotations
@@ -60,19 +60,22 @@ class ProcessStatus:
     watched_since_ns: int
     delays: Delays | None = None
 
-    def as_json(self, now_ns: int) -> dict[str, Any]:
-        """Keys with units; ages instead of times."""
-        watched_ns = max(now_ns - self.watched_since_ns, 1)
+    def as_json(self) -> dict[str, Any]:
+        """What stays until there is a new snapshot; keys with units."""
         return {
-            "pid": self.pid, "name": self.name, "cgroup": self.cgroup,
-            "snapshot_age_s": _seconds(now_ns - self.seen_ns), "interval_s": _seconds(self.interval_ns),
+            "pid": self.pid, "name": self.name, "cgroup": self.cgroup, "interval_s": _seconds(self.interval_ns),
             "rss_bytes": self.rss_bytes, "working_set_bytes": self.working_set_bytes,
             "idle": _idle_json(self.idle), "swap_bytes": self.swap_bytes, "unknown_bytes": self.unknown_bytes,
             "unclearable_bytes": self.unclearable_bytes, "lost_samples": self.lost_samples,
             "given_back_bytes": self.evictions.evicted_bytes,
-            "returned_bytes": self.evictions.returned_bytes, "watched_s": _seconds(watched_ns),
-            "cpu_percent": _percent(self.cpu_ns / watched_ns), "tax_percent": _percent(self.tax_ns / watched_ns),
+            "returned_bytes": self.evictions.returned_bytes,
             "delays": None if self.delays is None else asdict(self.delays)}
+
+    def ages_json(self, now_ns: int) -> dict[str, float]:
+        """What changes all the time: ages instead of times, and shares of the time since it is watched."""
+        watched_ns = max(now_ns - self.watched_since_ns, 1)
+        return {"snapshot_age_s": _seconds(now_ns - self.seen_ns), "watched_s": _seconds(watched_ns),
+                "cpu_percent": _percent(self.cpu_ns / watched_ns), "tax_percent": _percent(self.tax_ns / watched_ns)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,7 @@ class TargetStatus:
         return self.tax_ns / max(now_ns - self.since_ns, 1)
 
     def as_json(self, now_ns: int) -> dict[str, Any]:
-        """Keys with units; ages instead of times."""
+        """All but its processes. Keys with units; ages instead of times."""
         return {
             "name": self.name, "selection": self.selection, "state": self.state, "why": self.why,
             "budget_percent": _percent(self.budget_share), "cpu_percent": _percent(self.cpu_share(now_ns)),
@@ -216,8 +219,7 @@ class TargetStatus:
             "recording": None if self.recording is None else asdict(self.recording),
             "waiting_processes": self.waiting_processes, "deaf": self.deaf,
             "refused": {str(pid): why for pid, why in self.refused.items()},
-            "schemes": [scheme.as_json() for scheme in self.schemes],
-            "processes": [process.as_json(now_ns) for process in self.processes]}
+            "schemes": [scheme.as_json() for scheme in self.schemes]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,14 +287,14 @@ class Status:
         """The target of this name, if there is one."""
         return next((target for target in self.targets if target.name == name), None)
 
-    def to_json(self, now_ns: int) -> dict[str, Any]:
-        """All of it; ages count to `now_ns`."""
+    def as_json(self, now_ns: int) -> dict[str, Any]:
+        """All but its targets; ages count to `now_ns`."""
         return {
             "version": self.version, "pid": self.pid, "uptime_s": _seconds(now_ns - self.started_ns),
             "age_s": _seconds(now_ns - self.at_ns), "paused": self.paused,
             "budget_percent": _percent(self.budget_share), "cpu_percent": _percent(self.cpu_share),
             "tax_percent": _percent(self.tax_share), "rss_bytes": self.rss_bytes,
-            "reload": self.reload.as_json(now_ns), "targets": [target.as_json(now_ns) for target in self.targets]}
+            "reload": self.reload.as_json(now_ns)}
 
 
 def idle_brackets(sizes_bytes: Sequence[int]) -> tuple[IdleBracket, ...]:

@@ -60,6 +60,16 @@ def test_who_sleeps_is_left_alone_for_a_minute_and_then_for_ten():
     assert member.asleep_until_ns(7201 * SECOND) == 7800 * SECOND
 
 
+def test_a_sleeper_whose_time_has_come_waits_a_little_more_while_too_much_was_spent():
+    member = sleeper()
+    assert member.asleep_until_ns(61 * SECOND, owes=True) == 66 * SECOND
+    assert member.is_asleep
+    assert member.asleep_until_ns(66 * SECOND, owes=False) <= 66 * SECOND
+    assert not member.is_asleep
+    member.process.clock_ns += 1
+    assert member.asleep_until_ns(66 * SECOND, owes=True) == 0  # who woke does not wait
+
+
 def test_those_that_fell_asleep_together_are_not_visited_together():
     members = [sleeper() for _ in range(100)]
     for pid, member in enumerate(members):

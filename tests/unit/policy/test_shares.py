@@ -61,9 +61,12 @@ def test_what_was_spent_too_much_is_saved_again():
     budget.spent(1_000_000_000, 60e6, 0)
     assert budget.is_in_debt
     assert budget.free < before
+    assert budget.owes(0)
     for _ in range(30):
         budget.spent(1_000_000_000, 4e6, 0)
     assert not budget.is_in_debt
+    assert not budget.owes(9e6)
+    assert budget.owes(11e6)  # before it is booked
 
 
 def test_visits_get_what_events_and_new_targets_leave():
@@ -97,3 +100,31 @@ def test_new_targets_take_a_burst_at_once_and_those_just_born_a_little_more():
     budget.spent(1_000_000_000, 5e6, 0)
     assert budget.may_open_newborn
     assert not budget.may_open
+
+
+def opened_in(budget: SharedBudget, seconds: int, visits_ns: float) -> int:
+    """How many targets of 9 ms each may be opened, after the burst, while visits take so much a second."""
+    while budget.may_open:
+        budget.opened(9e6)
+    for _ in range(20):  # after the start, with the purse empty
+        budget.spent(1_000_000_000, visits_ns, 0)
+        budget.opened(5e6)
+    count = 0
+    for _ in range(seconds):
+        spent = 0.0
+        while budget.may_open:
+            budget.opened(9e6)
+            spent, count = spent + 9e6, count + 1
+        budget.spent(1_000_000_000, visits_ns, spent)
+    return count
+
+
+def test_getting_to_know_targets_gives_way_when_all_together_cost_too_much():
+    few_visits, many_visits = opened_in(SharedBudget(0.01), 300, 3e6), opened_in(SharedBudget(0.01), 300, 6e6)
+    assert few_visits * 9e6 + 300 * 3e6 <= 300 * 10e6
+    assert many_visits * 9e6 + 300 * 6e6 <= 300 * 10e6
+    assert many_visits < few_visits
+
+
+def test_however_much_is_owed_every_target_is_known_in_the_end():
+    assert opened_in(SharedBudget(0.01), 300, 30e6) * 9e6 >= 0.08 * 300 * 10e6

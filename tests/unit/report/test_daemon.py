@@ -5,11 +5,11 @@ import pytest
 
 from builders import MIB, SECOND
 from pagepulse.report.daemon import SORTS, regions_lines, status_text, top_lines
-from unit.service.test_status import NOW, process, status, target
+from unit.service.test_status import NOW, as_told, process, status, target
 
 
 def shown(*targets, **changes):
-    return status(*targets).to_json(NOW + SECOND) | changes
+    return as_told(status(*targets), NOW + SECOND) | changes
 
 
 def test_what_is_wrong_is_told():
