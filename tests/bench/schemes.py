@@ -38,7 +38,7 @@ SUITE = ("redis", "redis-idle", "memcached", "postgres", "sqlite", "scikit-learn
          "numpy-gather", "numpy-sparse")
 BASELINE = "baseline"
 SWAP_BYTES = 8 << 30
-MEASURE_S, HUGE_S = 60.0, 20.0
+BEFORE_S, MEASURE_S, HUGE_S = 15.0, 60.0, 20.0
 """What is idle goes after 5 s, and on trial first: nearly all of it is gone after 25 s at the earliest.
 Huge pages are made within a quota, before that is measured."""
 ENOUGH_ROUNDS = 3
@@ -173,13 +173,14 @@ def measure(name: str, way: str) -> kept.Kept:
         used_before = _used_bytes()
         program = stack.enter_context(PROGRAMS[name]())
         program.prepare()
+        before = None if way in THP_OF else program.measure(BEFORE_S)
         faults = major_faults(program.pid)
         with WAYS[way](program.pid) as said:
             time.sleep(SETTLE_S if way in THP_OF else 0)
             with memory_of(program.pid) as memory:
                 done = program.measure(HUGE_S if way in THP_OF else MEASURE_S)
             faults, huge = major_faults(program.pid) - faults, huge_bytes(program.pid)
-    return {"rate": done.rate, "per_cpu_s": done.per_cpu_s, "p99_us": done.p99_us, "huge_bytes": huge,
+    return {**done._asdict(), "before": None if before is None else before._asdict(), "huge_bytes": huge,
             "rss_bytes": memory.later(memory.rss_bytes), "used_bytes": memory.later(memory.used_bytes) - used_before,
             "major_faults": faults, "applied_bytes": sum(one["applied_bytes"] for one in said.get("schemes", ())),
             "returned_bytes": said.get("returned_bytes", 0)}
@@ -208,8 +209,14 @@ def measure_all(name: str, ways: Sequence[str], pairs: int) -> None:
 
 
 def change(one: kept.Kept, key: str) -> Change | None:
-    """Of one quantity."""
-    return change_of(*([run[key] for run in one[side]] for side in ("without", "with")))
+    """Of one quantity: what it is beside what it was in the same run before, where that was measured.
+
+    From one fresh start to the next the same program is up to a sixth faster or slower, for as long as it runs.
+    """
+    sides = [one[side] for side in ("without", "with")]
+    if all(run.get("before") and run["before"].get(key) for runs in sides for run in runs):
+        return change_of(*([run[key] / run["before"][key] for run in runs] for runs in sides))
+    return change_of(*([run[key] for run in runs] for runs in sides))
 
 
 def table_of(measurements: list[kept.Kept]) -> kept.Table:
@@ -220,8 +227,9 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
     about = ("Each row: `make bench-schemes BENCH_ARGS='--only PROGRAM --way WAY --pairs ROUNDS'`. "
              f"Real programs, each run from a fresh start for {MEASURE_S:g} s (for {HUGE_S:g} with huge pages, after "
              f"{SETTLE_S:g}) with {SWAP_BYTES >> 30} GiB of zram as swap; changes against the baseline of the same "
-             "round, 95 % interval over rounds. Memory is that of the last third; *system* is the machine's, with what "
-             "zram holds. *Returned* came back of what was paged out.")
+             f"round, throughput and p99 as they became against the {BEFORE_S:g} s before (not so with huge pages, and "
+             "not before 29 November 12:00); 95 % interval over rounds. Memory is that of the last third; *system* is "
+             "the machine's, with what zram holds. *Returned* came back of what was paged out.")
     columns = ("way", "program", "throughput", "per CPU second", "p99", "RSS", "system", "major faults",
                "acted on, returned", "rounds", "measured")
     refused = sorted({f"{one['way']}: not measured: {one['refused']}" for one in measurements if "refused" in one})
