@@ -66,6 +66,8 @@ class Sample:
     threads: int
     lost_snapshots: int
     """As it says itself."""
+    watched: int
+    """Processes."""
 
 
 @dataclass(slots=True)
@@ -245,7 +247,8 @@ def _sample(daemon: Daemon, now_s: float) -> Sample:
     proc = Path(f"/proc/{daemon.pid}")
     facts = dict(row.split(":\t", 1) for row in (proc / "status").read_text().splitlines() if ":\t" in row)
     lost = sum(target["recording"]["lost_snapshots"] for target in status["targets"] if target["recording"])
-    return Sample(now_s, int(facts["VmRSS"].split()[0]) << 10, int(facts["Threads"]), lost)
+    watched = sum(len(target["processes"]) for target in status["targets"])
+    return Sample(now_s, int(facts["VmRSS"].split()[0]) << 10, int(facts["Threads"]), lost, watched)
 
 
 def _read_while_written(course: Course, disk: Path) -> None:
@@ -336,12 +339,16 @@ def _words(course: Course, length_s: float, others: float) -> str:
     rss = np.array([(one.at_s / 3600, one.rss_bytes / MIB) for one in course.samples if one.at_s >= WARM_UP_S])
     slope = np.polyfit(rss[:, 0], rss[:, 1], 1)[0]
     most_at_s, most = rss[rss[:, 1].argmax()] * (3600, 1)
+    watched = [one.watched for one in course.samples if one.at_s >= WARM_UP_S]
+    watched_then = [one.watched for one in course.samples if most_at_s - 10 <= one.at_s <= most_at_s]
     return (f"`make soak`, {format_time_ns(round(length_s * 1e9))}: {course.processes} processes were recorded, "
             f"{course.reloads} times the configuration changed or was to be read again, {course.visits} times a "
             f"control group came or went, {course.reports} reports were made of the growing recording. The daemon took "
             f"{course.cpu_percent:.2f} % of a CPU and {rss[-1, 1]:.1f} MiB, by least squares {slope:+.2f} MiB an "
             f"hour after the first five minutes (lowest {rss[:, 1].min():.1f}, highest {most:.1f} in minute "
-            f"{most_at_s / 60:.0f}). Other programs, the weather included, used {others:.0%} of the machine.")
+            f"{most_at_s / 60:.0f}). It watched {np.median(watched):.0f} processes, {max(watched)} at most, and up to "
+            f"{max(watched_then)} in the 10 s before its memory was highest. Other programs, the weather included, "
+            f"used {others:.0%} of the machine.")
 
 
 if __name__ == "__main__":

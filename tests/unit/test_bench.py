@@ -245,7 +245,7 @@ def course(**changes):
     """Ten minutes in good order: the disk was full from the sixth on."""
     def sample(at_s):
         lost = 0 if at_s < 360 else min(at_s - 360, 60)
-        return soak.Sample(at_s, (70 << 20) + min(at_s, 100) * 4096, 3, lost)
+        return soak.Sample(at_s, (70 << 20) + min(at_s, 100) * 4096, 3, lost, 5)
     seen = soak.Course([sample(at_s) for at_s in range(600)], [Counter(socket=50), Counter(socket=50)],
                        full_s=(360, 420), refused=2, killed=3,
                        told=dict.fromkeys(soak.TARGETS, 100), lost=dict.fromkeys(soak.TARGETS, 20),
