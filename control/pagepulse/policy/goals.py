@@ -15,6 +15,8 @@ from pagepulse.model.system import Evictions, SystemFacts
 from pagepulse.policy.limits import Goal
 from pagepulse.policy.scheme import Scheme
 
+_HALF_LIFE_NS = 30_000_000_000  # of what went and came back, for the goal `refault_rate`
+
 
 @dataclass(frozen=True, slots=True)
 class Readings:
@@ -40,6 +42,9 @@ class Tuning:
     """At the last step."""
     learned_bytes: int = PAGE
     """What the feedback loop has come to; kept while a goal cannot be read."""
+    evicted_bytes: float = 0.0
+    """By the scheme's hand; what is older counts half as much each _HALF_LIFE_NS. So `returned_bytes`, come back."""
+    returned_bytes: float = 0.0
 
 
 def tuning_due(scheme: Scheme, tuning: Tuning, now_ns: int) -> bool:
@@ -57,8 +62,8 @@ def tuned(scheme: Scheme, tuning: Tuning, readings: Readings) -> Tuning:
     """
     if not tuning_due(scheme, tuning, readings.facts.now_ns):
         return tuning
-    goals, last = scheme.quotas.goals, tuning.last
-    scores = tuple(_score(goal, readings, last) for goal in goals)
+    goals, tuning = scheme.quotas.goals, _with_evictions(tuning, readings)
+    scores = tuple(_score(goal, readings, tuning) for goal in goals)
     known = [score for score in scores if score is not None]
     if len(known) < len(goals):
         blind = ", ".join(_name(goal) for goal, score in zip(goals, scores, strict=True) if score is None)
@@ -83,28 +88,31 @@ def next_quota(last_bytes: int, score: float, limit_bytes: int | None = None) ->
     return wanted if limit_bytes is None else min(wanted, limit_bytes)
 
 
-def _score(goal: Goal, readings: Readings, last: Readings | None) -> float | None:
-    value = _value(goal, readings, last)
+def _with_evictions(tuning: Tuning, readings: Readings) -> Tuning:
+    """Of what goes in one second hardly anything comes back in the same one: what went before counts, too."""
+    now, last = readings.evictions, tuning.last
+    before = Evictions() if last is None else last.evictions
+    kept = 0.0 if last is None else 0.5 ** ((readings.facts.now_ns - last.facts.now_ns) / _HALF_LIFE_NS)
+    return replace(tuning, evicted_bytes=kept * tuning.evicted_bytes + now.evicted_bytes - before.evicted_bytes,
+                   returned_bytes=kept * tuning.returned_bytes + now.returned_bytes - before.returned_bytes)
+
+
+def _score(goal: Goal, readings: Readings, tuning: Tuning) -> float | None:
+    value = _value(goal, readings, tuning)
     return None if value is None else value / goal.target_value
 
 
-def _value(goal: Goal, readings: Readings, last: Readings | None) -> float | None:
+def _value(goal: Goal, readings: Readings, tuning: Tuning) -> float | None:
+    last = tuning.last
     match goal.metric:
         case "file" | "socket":
             return readings.values.get(goal.path or "")
         case "refault_rate":
-            return _refault_rate(readings.evictions, Evictions() if last is None else last.evictions)
+            return tuning.returned_bytes / max(tuning.evicted_bytes, PAGE)
         case "psi_some" | "psi_full" if last is not None:
             return _stalled(goal.metric, readings.facts, last.facts)
         case metric:
             return readings.facts.share(metric)
-
-
-def _refault_rate(now: Evictions, before: Evictions) -> float:
-    """Bytes that came back for each one that was evicted, since the last step."""
-    evicted = now.evicted_bytes - before.evicted_bytes
-    returned = now.returned_bytes - before.returned_bytes
-    return returned / max(evicted, PAGE)
 
 
 def _stalled(metric: str, now: SystemFacts, before: SystemFacts) -> float | None:

@@ -12,8 +12,8 @@ from pagepulse.model.windows import Windows
 from pagepulse.policy.backoff import BackOff
 from pagepulse.policy.decide import Candidate
 
-PIECE = 128 * CHUNK
-"""A candidate is read and treated so much at a time: its pages' ages take 512 KiB then."""
+PIECE = 16 * CHUNK
+"""A candidate is read and treated so much at a time, 32 MiB: a small quota of time must not go into reading ahead."""
 
 _GAP = 16 * CHUNK  # to read over it costs less than a piece of its own
 

@@ -98,11 +98,21 @@ def test_pressure_that_the_kernel_does_not_measure_cannot_be_read():
     assert steps(of, Readings(system(pressure=None))).limit_bytes == 0
 
 
-def test_the_refault_rate_is_what_came_back_of_what_went_since_the_last_step():
+def test_what_comes_back_is_held_against_what_went_in_the_last_minute_not_in_the_same_second():
     of = scheme({"metric": "refault_rate", "target": "1%"})
-    tuning = steps(of, readings(1, evictions=Evictions(100 * MIB, 50 * MIB)),
-                   readings(2, evictions=Evictions(300 * MIB, 51 * MIB)))
-    assert tuning.scores == (pytest.approx(0.5),)
+    tuning = steps(of, readings(1, evictions=Evictions(400 * MIB, 0)),
+                   readings(2, evictions=Evictions(400 * MIB, 2 * MIB)))
+    assert tuning.scores == (pytest.approx(0.5, rel=0.05),)
+
+
+def test_what_went_and_came_back_long_ago_counts_no_more():
+    of = scheme({"metric": "refault_rate", "target": "1%"})
+    storm = steps(of, readings(1, evictions=Evictions(100 * MIB, 50 * MIB)),
+                  readings(31, evictions=Evictions(200 * MIB, 50 * MIB)))
+    assert storm.scores == (pytest.approx(100 * 25 / 150),)
+    later = steps(of, readings(1, evictions=Evictions(100 * MIB, 50 * MIB)),
+                  readings(601, evictions=Evictions(300 * MIB, 51 * MIB)))
+    assert later.scores == (pytest.approx(0.5, rel=0.001),)
 
 
 @given(st.integers(PAGE, 2**50), st.floats(0, 100))
