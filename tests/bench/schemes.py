@@ -35,7 +35,7 @@ from workload import ROOT, huge_bytes, major_faults, resident_bytes
 
 KIND = "schemes"
 SUITE = ("redis", "redis-idle", "memcached", "postgres", "sqlite", "scikit-learn", "numpy-phases", "numpy-idle",
-         "numpy-gather", "numpy-sparse")
+         "numpy-gather", "numpy-sparse", "redis-quiet")
 BASELINE = "baseline"
 SWAP_BYTES = 8 << 30
 BEFORE_S, MEASURE_S, HUGE_S = 15.0, 60.0, 20.0
@@ -113,6 +113,13 @@ def prcl(pid: int) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def service(pid: int) -> Iterator[dict[str, Any]]:
+    """For a service that must not notice, as shipped."""
+    with _run(pid, "reclaim-service.json") as said:
+        yield said
+
+
+@contextmanager
 def ethp(pid: int) -> Iterator[dict[str, Any]]:
     """Huge pages where they pay, as shipped."""
     with _run(pid, "ethp.json") as said:
@@ -130,8 +137,10 @@ def naive(pid: int) -> Iterator[dict[str, Any]]:
             rival.terminate()
 
 
-WAYS = {BASELINE: nothing, "monitor": monitor, "prcl": prcl, "naive": naive, "ethp": ethp, "thp-always": nothing,
-        "thp-never": nothing}
+WAYS = {BASELINE: nothing, "monitor": monitor, "prcl": prcl, "reclaim-service": service, "naive": naive, "ethp": ethp,
+        "thp-always": nothing, "thp-never": nothing}
+MEASURES_S = {"reclaim-service": 300.0}
+"""Of ways that need more time: it takes what was idle for two minutes."""
 THP_OF = {"thp-always": "always", "thp-never": "never", "ethp": "madvise"}
 SETTLE_S = 45.0
 """How long a way with huge pages works before it is measured: 512 MiB of them take some 25 s, within the quota."""
@@ -178,7 +187,7 @@ def measure(name: str, way: str) -> kept.Kept:
         with WAYS[way](program.pid) as said:
             time.sleep(SETTLE_S if way in THP_OF else 0)
             with memory_of(program.pid) as memory:
-                done = program.measure(HUGE_S if way in THP_OF else MEASURE_S)
+                done = program.measure(HUGE_S if way in THP_OF else MEASURES_S.get(way, MEASURE_S))
             faults, huge = major_faults(program.pid) - faults, huge_bytes(program.pid)
     return {**done._asdict(), "before": None if before is None else before._asdict(), "huge_bytes": huge,
             "rss_bytes": memory.later(memory.rss_bytes), "used_bytes": memory.later(memory.used_bytes) - used_before,
@@ -225,10 +234,11 @@ def table_of(measurements: list[kept.Kept]) -> kept.Table:
     order = list(WAYS)
     shown.sort(key=lambda one: (order.index(one["way"]), _mean_of(one, "rate")))
     about = ("Each row: `make bench-schemes BENCH_ARGS='--only PROGRAM --way WAY --pairs ROUNDS'`. "
-             f"Real programs, each run from a fresh start for {MEASURE_S:g} s (for {HUGE_S:g} with huge pages, after "
-             f"{SETTLE_S:g}) with {SWAP_BYTES >> 30} GiB of zram as swap; changes against the baseline of the same "
-             f"round, throughput and p99 as they became against the {BEFORE_S:g} s before (not so with huge pages, and "
-             "not before 29 November 12:00); 95 % interval over rounds. Memory is that of the last third; *system* is "
+             f"Real programs, each run from a fresh start for {MEASURE_S:g} s (reclaim-service for "
+             f"{MEASURES_S['reclaim-service']:g}; with huge pages for {HUGE_S:g}, after {SETTLE_S:g}) with "
+             f"{SWAP_BYTES >> 30} GiB of zram as swap; changes against the baseline of the same round, throughput "
+             f"and p99 as they became against the {BEFORE_S:g} s before (not so with huge pages, and not before "
+             "29 November 12:00); 95 % interval over rounds. Memory is that of the last third; *system* is "
              "the machine's, with what zram holds. *Returned* came back of what was paged out.")
     columns = ("way", "program", "throughput", "per CPU second", "p99", "RSS", "system", "major faults",
                "acted on, returned", "rounds", "measured")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A load for key-value stores over a unix socket: batches of 16 requests, nine reads to a write, keys by Zipf's law.
 
-    load_store.py SLICES redis|memcached SOCKET KEYS ASKED_FOR VALUE_BYTES
+    load_store.py SLICES redis|memcached SOCKET KEYS ASKED_FOR VALUE_BYTES [PAUSE_S]
 
-Of KEYS that exist, ASKED_FOR are asked for, scattered over all. Requests are made beforehand, and answers counted by
-their length alone, so that the processor's time goes to the store.
+Of KEYS that exist, ASKED_FOR are asked for, scattered over all; with PAUSE_S between batches, or without a pause.
+Requests are made beforehand, and answers counted by their length alone, so that the processor's time goes to the store.
 """
 
 import socket
@@ -86,6 +86,7 @@ def batches(store, rng, keys, asked_for, size):
 def main():
     path, kind, address = sys.argv[1:4]
     keys, asked_for, size = map(int, sys.argv[4:7])
+    pause_s = float(sys.argv[7]) if len(sys.argv) > 7 else 0.0
     store = {"redis": Redis, "memcached": Memcached}[kind]()
     connection = connected(address)
     store.fill(connection, keys, size)
@@ -97,6 +98,8 @@ def main():
             connection.sendall(request)
             receive(connection, answer_bytes)
             slices.did(BATCH, begun_ns)
+            if pause_s:
+                time.sleep(pause_s)
 
 
 if __name__ == "__main__":

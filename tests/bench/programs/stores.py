@@ -19,6 +19,8 @@ class Redis(Service):
     name = "redis"
     about = "redis-server, 1 million keys of 400 bytes, all asked for by Zipf's law, one write to nine reads"
     keys, asked_for = 1_000_000, 1_000_000
+    pause_s = 0.0
+    """Between batches of 16 requests."""
 
     def start(self) -> None:
         """Server, then load."""
@@ -26,7 +28,8 @@ class Redis(Service):
         server = self.spawn("redis-server", "--port", "0", "--unixsocket", address, "--save", "", "--appendonly", "no",
                             "--enable-debug-command", "local")
         self.await_(address.exists, "its socket")
-        self.load("load_store.py", "redis", address, str(self.keys), str(self.asked_for), str(VALUE_BYTES))
+        self.load("load_store.py", "redis", address, str(self.keys), str(self.asked_for), str(VALUE_BYTES),
+                  str(self.pause_s))
         self.pid = server.pid
 
 
@@ -36,6 +39,14 @@ class RedisIdle(Redis):
     name = "redis-idle"
     about = "the same, with 1 key in 50 asked for"
     asked_for = 20_000
+
+
+class RedisQuiet(RedisIdle):
+    """The same, as servers are most of the time."""
+
+    name = "redis-quiet"
+    about = "the same, with 400 requests a second"
+    pause_s = 0.04
 
 
 class Memcached(Service):
