@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.live, pytest.mark.usefixtures("one_cpu")]
 
 MIB = 1 << 20
 PAGES = 2003
+OTHERS = 16
+"""Pages of which DAMON, where it samples the machine's physical memory, may clear the accessed bit meanwhile."""
 POOL = f"pool:{PAGES * PAGE}:shared"
 
 
@@ -58,7 +60,7 @@ def test_shared_memory_stays_young_after_a_clear_of_its_own_pages_and_not_after_
         start, end = touch.area("pool")
         with watch(touch.pid) as target:
             target.clear(np.array([[start, end]], np.uint64))
-            assert young(target, start, end) == PAGES
+            assert young(target, start, end) >= PAGES - OTHERS
         with refs(touch.pid) as target:
             target.mappings()
             target.clear(np.array([[start, start + PAGE]], np.uint64))
@@ -95,9 +97,9 @@ def test_of_copied_memory_the_copies_can_be_cleared_and_the_rest_is_shown_as_unc
         touch.command("touch heap 0 503")
         engine = new_engine(target)
         snapshot = measure(engine)
-        assert pages_in(engine, engine.windows.watched, start, end) == 503
-        assert pages_in(engine, engine.windows.refused, start, end) == PAGES - 503
-        assert snapshot.unclearable_bytes >= (PAGES - 503) * PAGE
+        assert 503 <= pages_in(engine, engine.windows.watched, start, end) <= 503 + OTHERS
+        assert PAGES - 503 - OTHERS <= pages_in(engine, engine.windows.refused, start, end) <= PAGES - 503
+        assert snapshot.unclearable_bytes >= (PAGES - 503 - OTHERS) * PAGE
         touch.command("reap")
         measure(engine)
         assert pages_in(engine, engine.windows.watched, start, end) == PAGES
@@ -118,7 +120,7 @@ def test_locked_memory_is_watched_once_it_is_locked_no_more(watch, monkeypatch):
         start, end = touch.area("a")
         engine = new_engine(target)
         measure(engine, 20)
-        assert pages_in(engine, engine.windows.refused, start, end) == PAGES
+        assert pages_in(engine, engine.windows.refused, start, end) >= PAGES - OTHERS
         touch.command("unlock a")
         assert wait_until(lambda: measure(engine, 10) and pages_in(engine, engine.windows.watched, start, end) == PAGES)
 
