@@ -46,8 +46,9 @@ class Debian:
         return out
 
     def traces(self) -> set[str]:
-        """Whatever has pagepulse in its name, but what apt keeps of its own."""
-        found = self.run("find", "/", "-xdev", "-path", "/var/log", "-prune", "-o", "-name", "*pagepulse*", "-print")
+        """Whatever has pagepulse in its name, but what apt keeps of its own, and man of pages that were read."""
+        found = self.run("find", "/", "-xdev", "(", "-path", "/var/log", "-o", "-path", "/var/cache/man", ")", "-prune",
+                         "-o", "-name", "*pagepulse*", "-print")
         return set(found.split()) - {"/pagepulse.deb"}
 
 
