@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,27 +107,6 @@ def monitor(pid: int) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def prcl(pid: int) -> Iterator[dict[str, Any]]:
-    """Proactive reclaim as shipped."""
-    with _run(pid, "prcl.json") as said:
-        yield said
-
-
-@contextmanager
-def service(pid: int) -> Iterator[dict[str, Any]]:
-    """For a service that must not notice, as shipped."""
-    with _run(pid, "reclaim-service.json") as said:
-        yield said
-
-
-@contextmanager
-def ethp(pid: int) -> Iterator[dict[str, Any]]:
-    """Huge pages where they pay, as shipped."""
-    with _run(pid, "ethp.json") as said:
-        yield said
-
-
-@contextmanager
 def naive(pid: int) -> Iterator[dict[str, Any]]:
     """The rival by clear_refs and smaps."""
     line = [sys.executable, "-m", "bench.naive_reclaim", str(pid), str(IDLE_S)]
@@ -135,15 +115,6 @@ def naive(pid: int) -> Iterator[dict[str, Any]]:
             yield {}
         finally:
             rival.terminate()
-
-
-WAYS = {BASELINE: nothing, "monitor": monitor, "prcl": prcl, "reclaim-service": service, "naive": naive, "ethp": ethp,
-        "thp-always": nothing, "thp-never": nothing}
-MEASURES_S = {"reclaim-service": 300.0}
-"""Of ways that need more time: it takes what was idle for two minutes."""
-THP_OF = {"thp-always": "always", "thp-never": "never", "ethp": "madvise"}
-SETTLE_S = 45.0
-"""How long a way with huge pages works before it is measured: 512 MiB of them take some 25 s, within the quota."""
 
 
 @contextmanager
@@ -163,6 +134,16 @@ def _run(pid: int, scheme: str) -> Iterator[dict[str, Any]]:
     if running.returncode:
         raise CommandError(complaint.strip() or f"pagepulse run ended with status {running.returncode}")
     said |= json.loads(out)
+
+
+WAYS = {BASELINE: nothing, "monitor": monitor, "prcl": partial(_run, scheme="prcl.json"),
+        "reclaim-service": partial(_run, scheme="reclaim-service.json"), "naive": naive,
+        "ethp": partial(_run, scheme="ethp.json"), "thp-always": nothing, "thp-never": nothing}
+MEASURES_S = {"reclaim-service": 300.0}
+"""Of ways that need more time: it takes what was idle for two minutes."""
+THP_OF = {"thp-always": "always", "thp-never": "never", "ethp": "madvise"}
+SETTLE_S = 45.0
+"""How long a way with huge pages works before it is measured: 512 MiB of them take some 25 s, within the quota."""
 
 
 @contextmanager

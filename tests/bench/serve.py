@@ -32,13 +32,14 @@ def main() -> int:
     """Measure and print; asserts nothing."""
     print(f"{description()}\n", flush=True)
     with (tempfile.TemporaryDirectory() as place, _processes() as group, Daemon(Path(place)) as daemon):
-        many = daemon.write("conf.d/many.toml", f'[targets.many]\ncgroup = "{group}"\nbudget = "{KNOWN_AT}"\n')
+        target = f'[targets.many]\ncgroup = "{group}"\n'
+        daemon.write("conf.d/many.toml", f'{target}budget = "{KNOWN_AT}"\n')
         daemon.start()
         while len(daemon.target("many")["processes"]) < PROCESSES:  # at 1 % that takes some eight minutes
             time.sleep(2)
-        many.write_text(f'[targets.many]\ncgroup = "{group}"\n')
+        daemon.write("conf.d/many.toml", target)
         daemon.send(signal.SIGHUP)
-        daemon.tells("many", lambda target: target["budget_percent"] == 1)
+        assert daemon.tells("many", lambda target: target["budget_percent"] == 1)
         time.sleep(SETTLE_S)
         print(as_text(_rows(daemon)))
         daemon.end()

@@ -43,7 +43,7 @@ class Tuning:
     learned_bytes: int = PAGE
     """What the feedback loop has come to; kept while a goal cannot be read."""
     evicted_bytes: float = 0.0
-    """By the scheme's hand; what is older counts half as much each _HALF_LIFE_NS. So `returned_bytes`, come back."""
+    """Gone by our hand; half as much counts of it after each _HALF_LIFE_NS. So `returned_bytes`, which came back."""
     returned_bytes: float = 0.0
 
 

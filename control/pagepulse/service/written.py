@@ -2,7 +2,7 @@
 """Written: a status as JSON.
 
 Of hundreds of processes most are what they were when somebody last asked: the text of each is kept, and only its ages
-are written anew. For 300 processes that is 1.0 ms instead of 2.4.
+are written anew.
 """
 
 from __future__ import annotations
