@@ -8,6 +8,7 @@ madvise_cold_or_pageout_pte_range). A page that is neither was cleared, and touc
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,14 @@ import numpy.typing as npt
 from pagepulse.model.memory import PAGE, WINDOW_PAGES, Addresses, Masks
 
 # Documentation/admin-guide/mm/pagemap.rst
-_EXCLUSIVE, _PFN = 1 << 56, (1 << 55) - 1
+_EXCLUSIVE, _PFN = np.uint64(1 << 56), np.uint64((1 << 55) - 1)
 _LRU, _COMPOUND_TAIL, _HUGETLB, _UNEVICTABLE, _THP, _ZERO_PAGE = (
-    1 << 5, 1 << 16, 1 << 17, 1 << 18, 1 << 22, 1 << 24)
-_BITS = np.uint64(1) << np.arange(WINDOW_PAGES, dtype=np.uint64)
+    np.uint64(1 << bit) for bit in (5, 16, 17, 18, 22, 24))
+_GAP = 32
+"""Frames that are read and not asked about, rather than to read a second time: that many cost as much."""
+
+Entries = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.bool_]
 
 
 class PageFlags:
@@ -37,52 +42,66 @@ class PageFlags:
             raise
 
     def skipped(self, addresses: Addresses, masks: Masks) -> Masks:
-        """Of the pages in the masks, those that MADV_COLD skips.
+        """Of the pages in the masks, those that MADV_COLD skips; all, where pagemap does not tell.
 
         Args:
             addresses: Windows, shape (n,).
             masks: Pages asked about, shape (n,).
         """
-        return np.array([self._skipped_in_window(int(address), mask)
-                         for address, mask in zip(addresses, masks, strict=True)], np.uint64)
+        asked = _unpacked(masks)
+        entries, _ = self._entries(addresses)
+        found = asked & (entries & _EXCLUSIVE == 0)
+        alone = asked & ~found
+        found[alone] = ~_is_on_lru(self._flags(entries[alone] & _PFN))
+        return _packed(found)
 
     def zero_pages(self, addresses: Addresses, masks: Masks) -> Masks:
         """Of the pages in the masks, those that clear_refs skips: the zero page, which is nobody's. As `skipped`."""
-        return np.array([self._zero_in_window(int(address), mask)
-                         for address, mask in zip(addresses, masks, strict=True)], np.uint64)
+        found = _unpacked(masks)
+        entries, is_told = self._entries(addresses)
+        asked = found & is_told[:, None]
+        found[asked] = self._flags(entries[asked] & _PFN) & _ZERO_PAGE != 0
+        return _packed(found)
 
-    def _zero_in_window(self, address: int, mask: np.uint64) -> int:
-        entries = self._entries(address)
-        if len(entries) < WINDOW_PAGES:
-            return int(mask)
-        asked = np.flatnonzero((mask & _BITS) != 0)
-        return sum(1 << int(page) for page in asked if self._flags(int(entries[page]) & _PFN) & _ZERO_PAGE)
+    def _entries(self, addresses: Addresses) -> tuple[Entries, Flags]:
+        """Of /proc/PID/pagemap, shape (n, 64), and for which windows it has any, shape (n,)."""
+        entries, is_told = np.zeros((len(addresses), WINDOW_PAGES), np.uint64), np.zeros(len(addresses), np.bool_)
+        for row, address in enumerate(addresses.tolist()):
+            data = os.pread(self._pagemap, 8 * WINDOW_PAGES, address // PAGE * 8)
+            if len(data) == 8 * WINDOW_PAGES:
+                entries[row], is_told[row] = np.frombuffer(data, "<u8"), True
+        return entries, is_told
 
-    def _entries(self, address: int) -> npt.NDArray[np.uint64]:
-        """Of /proc/PID/pagemap, for one window."""
-        return np.frombuffer(os.pread(self._pagemap, 8 * WINDOW_PAGES, address // PAGE * 8), "<u8")
-
-    def _flags(self, pfn: int) -> int:
-        data = os.pread(self._kpageflags, 8, pfn * 8)
-        return int(np.frombuffer(data, "<u8")[0]) if len(data) == 8 else 0
-
-    def _skipped_in_window(self, address: int, mask: np.uint64) -> int:
-        entries = self._entries(address)
-        if len(entries) < WINDOW_PAGES:
-            return int(mask)
-        asked = (mask & _BITS) != 0
-        shared = (entries & np.uint64(_EXCLUSIVE)) == 0
-        for page in np.flatnonzero(asked & ~shared):
-            shared[page] = not self._is_on_lru(int(entries[page]) & _PFN)
-        return int((_BITS[asked & shared]).sum())
-
-    def _is_on_lru(self, pfn: int) -> bool:
-        flags = self._flags(pfn)
-        if flags & (_HUGETLB | _UNEVICTABLE):
-            return False
-        return bool(flags & (_LRU | _THP | _COMPOUND_TAIL))  # a tail's own LRU bit says nothing
+    def _flags(self, frames: Entries) -> Entries:
+        """Of /proc/kpageflags, neighbours in one read; 0 for a frame that is none. Shapes (n,)."""
+        known, back = np.unique(frames, return_inverse=True)
+        flags = np.zeros(len(known), np.uint64)
+        bounds = [0, *(np.flatnonzero(np.diff(known) > _GAP) + 1).tolist(), len(known)]
+        for begin, end in pairwise(bounds if len(known) else ()):
+            wanted = (known[begin:end] - known[begin]).astype(np.intp)
+            data = np.frombuffer(os.pread(self._kpageflags, 8 * (int(wanted[-1]) + 1), int(known[begin]) * 8), "<u8")
+            is_told = wanted < len(data)
+            flags[begin:end][is_told] = data[wanted[is_told]]
+        result: Entries = flags[back]
+        return result
 
     def close(self) -> None:
         """Close both files."""
         os.close(self._pagemap)
         os.close(self._kpageflags)
+
+
+def _is_on_lru(flags: Entries) -> Flags:
+    # A tail's own LRU bit says nothing.
+    result: Flags = (flags & (_HUGETLB | _UNEVICTABLE) == 0) & (flags & (_LRU | _THP | _COMPOUND_TAIL) != 0)
+    return result
+
+
+def _unpacked(masks: Masks) -> Flags:
+    """One column for each page."""
+    bits = masks.astype("<u8").view(np.uint8).reshape(-1, WINDOW_PAGES // 8)
+    return np.unpackbits(bits, axis=1, bitorder="little").astype(np.bool_)
+
+
+def _packed(pages: Flags) -> Masks:
+    return np.packbits(pages, axis=1, bitorder="little").view("<u8").ravel().astype(np.uint64)

@@ -64,6 +64,19 @@ def test_a_page_that_is_on_no_lru_list_is_skipped(flags, value, is_skipped):
     assert skipped(flags, 1) == is_skipped
 
 
+def test_frames_that_lie_far_apart_and_one_that_is_none_are_told_apart(flags):
+    set_frame(flags, 5000, LRU | UNEVICTABLE)  # what lies between is on no list
+    for page, frame in ((0, 5000), (1, 3), (2, 4999), (3, 3), (4, 1 << 40)):
+        set_page(flags, page, PRESENT | EXCLUSIVE | frame)
+    assert skipped(flags, 0b11111) == 0b10101
+
+
+def test_windows_are_told_apart(flags):
+    set_page(flags, 3, PRESENT | 4)
+    windows = np.array([WINDOW_ADDRESS, 0, WINDOW_ADDRESS], np.uint64)
+    assert flags.skipped(windows, np.array([0b1001, 0b11, 0b0001], np.uint64)).tolist() == [0b1000, 0b11, 0]
+
+
 def test_a_window_that_pagemap_does_not_cover_is_taken_for_skipped(flags):
     asked = flags.skipped(np.array([1000 * WINDOW_ADDRESS], np.uint64), np.array([0b101], np.uint64))
     assert asked.tolist() == [0b101]
