@@ -47,14 +47,14 @@ def main() -> int:
         print("The demo watches another process's memory: it needs root. Try: sudo make demo", file=sys.stderr)
         return 3
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    PLACE.mkdir(parents=True, exist_ok=True)
     begun_ns = now_ns()
     try:
+        PLACE.mkdir(parents=True, exist_ok=True)
         with temporary_swap(SWAP_BYTES) as swap, _office(swap) as office:
             _watch(office)
             _reclaim(office, swap)
             lost_words = _end(office)
-    except (CommandError, WorkloadError) as error:
+    except (CommandError, WorkloadError, OSError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

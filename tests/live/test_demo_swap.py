@@ -15,7 +15,7 @@ import pytest
 from demo import swap as demo_swap
 from demo.swap import temporary_swap
 from pagepulse.kernel.syscalls import MADV_PAGEOUT, process_madvise
-from workload import Workload, now_ns, status_bytes
+from workload import Workload, has_ended, now_ns, status_bytes
 
 pytestmark = pytest.mark.live
 
@@ -124,5 +124,5 @@ def test_a_demo_that_is_killed_leaves_neither_its_swap_nor_its_workload():
     pid = re.search(r"runs as process (\d+)", said)
     device = re.search(r"made one of .* on (/dev/zram\d+)", said)
     assert pid is not None
-    assert wait_until(lambda: not Path(f"/proc/{pid[1]}").exists())
+    assert wait_until(lambda: has_ended(int(pid[1])))
     assert device is None or wait_until_gone(device[1])  # None: the machine has swap of its own

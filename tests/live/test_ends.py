@@ -12,7 +12,7 @@ import pytest
 from live.machine import small_disk, wait_until
 from live.recorder import Recorder, assert_refused, line, pagepulse, snapshots
 from pagepulse.model.memory import PAGE
-from workload import Workload
+from workload import Workload, has_ended
 
 pytestmark = pytest.mark.live
 
@@ -75,7 +75,7 @@ def test_a_signal_during_start_up_leaves_nothing(output, pulse, number):
         recorder.send(number)
         assert recorder.end().status in {130, -number}
     assert not output.exists()
-    assert wait_until(lambda: not Path(f"/proc/{compiler}").exists())
+    assert wait_until(lambda: has_ended(compiler))
 
 
 def test_a_second_monitor_of_one_target_is_refused_and_the_first_goes_on(output, pulse):

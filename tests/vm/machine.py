@@ -29,12 +29,17 @@ _BOOTS = 3
 just patching (`int3`). What happens once the command has begun is never tried again."""
 
 # virtme-ng's root file system caches nothing, and Python takes a minute to start. These change too rarely to matter.
-_CACHED = ("/usr/bin", "/usr/lib/python3*", "/usr/lib/x86_64-linux-gnu", str(ROOT))
+_CACHED = ("/usr/bin", "/usr/lib/python3*", "/usr/lib/x86_64-linux-gnu")
 _ROOT_DEVICE = ("-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap "
                 "-device virtio-9p-pci,fsdev=cached,mount_tag=cached")
 _MOUNT_CACHED = ("mkdir /run/cached && mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose cached "
                  f"/run/cached && for d in {' '.join(_CACHED)}; do "
                  "mkdir -p $d && mount --bind /run/cached$d $d || exit; done")
+# What is written into the checkout stays in the machine's memory, and ends with it.
+_MOUNT_CHECKOUT = ("mkdir /run/changed && mount -t tmpfs changed /run/changed && "
+                   "mkdir /run/changed/upper /run/changed/work && "
+                   f"mount -t overlay -o lowerdir=/run/cached{ROOT},upperdir=/run/changed/upper,"
+                   f"workdir=/run/changed/work changed {ROOT} || exit")
 _RESULTS = "/mnt"
 
 
@@ -65,8 +70,8 @@ def run(image: Image, command: str, results: Path, *, timeout_s: float) -> Run:
     """
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
-    script = (f"touch {_RESULTS}/{_BEGUN}; {_MOUNT_CACHED}; cd {ROOT}; export RESULTS={_RESULTS}; ({command}); "
-              f"echo $? >{_RESULTS}/{_STATUS}")
+    script = (f"touch {_RESULTS}/{_BEGUN}; {_MOUNT_CACHED}; {_MOUNT_CHECKOUT}; cd {ROOT}; "
+              f"export RESULTS={_RESULTS}; ({command}); echo $? >{_RESULTS}/{_STATUS}")
     for _ in range(_BOOTS):
         console = _boot(image, script, results, timeout_s)
         if (results / _BEGUN).exists():
