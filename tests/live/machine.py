@@ -63,13 +63,14 @@ def setting(path: Path, value: int | str) -> Iterator[None]:
 
 @contextmanager
 def huge_page_pool(pages: int, size_kib: int = 2048) -> Iterator[None]:
-    """So many pages more in the hugetlb pool, which nobody uses yet.
+    """So many pages in the hugetlb pool that nobody uses yet: more, unless there are enough.
 
     Raises:
         MachineError: The kernel could not find them.
     """
     path = Path(f"/sys/kernel/mm/hugepages/hugepages-{size_kib}kB/nr_hugepages")
-    wanted = int(path.read_text()) + pages
+    free = int(path.with_name("free_hugepages").read_text())
+    wanted = int(path.read_text()) + max(0, pages - free)
     with setting(path, wanted):
         if int(path.read_text()) < wanted:
             raise MachineError(f"the kernel reserved {path.read_text().strip()} of {wanted} huge pages")

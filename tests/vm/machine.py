@@ -18,9 +18,11 @@ from pathlib import Path
 from vm.kernels import Image
 from workload import ROOT
 
-CPUS, MEMORY = 2, "4G"
-_NODES = ("--numa", "2G,cpus=0", "--numa", "2G,cpus=1")
+CPUS, MEMORY = 2, "5G"
+_NODES = ("--numa", "2G,cpus=0", "--numa", "3G,cpus=1")
 """Pages can move between two of them."""
+_GIANT_PAGE = "hugepagesz=1G hugepages=1:1"
+"""On the second node, from the start: later none is found."""
 _PROCESSOR = "-cpu max,-avx2"
 """The last one counts. Where QEMU emulates AVX2, numpy sorts wrongly (`argsort`, from 16 numbers on; seen in 7.2)."""
 _BEGUN, _STATUS = "begun", "status"
@@ -87,7 +89,8 @@ def _boot(image: Image, script: str, results: Path, timeout_s: float) -> str:
     """The console, which is in results/console meanwhile. QEMU ends with the process group that vng leads."""
     vng = [str(Path(sys.executable).with_name("vng")), "--run", str(image.file), "--disable-kvm", "--force-9p",
            "--verbose", "--cpus", str(CPUS), "--memory", MEMORY, *_NODES, "--rwdir", f"{_RESULTS}={results}",
-           "--append", "psi=1", "--append", "panic=-1", f"--qemu-opts={_ROOT_DEVICE} {_PROCESSOR}", "--exec", script]
+           "--append", "psi=1", "--append", "panic=-1", "--append", _GIANT_PAGE,
+           f"--qemu-opts={_ROOT_DEVICE} {_PROCESSOR}", "--exec", script]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin", "/sbin"])
     log = results / "console"
     with log.open("wb") as console, subprocess.Popen(
