@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pace import patience
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "build" / "workloads"
 
@@ -87,7 +89,7 @@ class Workload:
 
     def _wait(self, found: Callable[[], Event | None], words: str, timeout_s: float) -> Event:
         with self._arrived:
-            self._arrived.wait_for(lambda: found() is not None or self._is_silent, timeout_s)
+            self._arrived.wait_for(lambda: found() is not None or self._is_silent, patience(timeout_s))
             event = found()
         if event is None:
             raise WorkloadError(f"{self.name} {'ended' if self._is_silent else 'was silent'}; awaited: {words}")
@@ -134,7 +136,7 @@ class Workload:
         """
         self.process.send_signal(signal.SIGTERM)
         account = self.wait_for("end", timeout_s=timeout_s)
-        self.process.wait(timeout_s)
+        self.process.wait(patience(timeout_s))
         return account
 
     def close(self) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 from live.machine import wait_until
 from live.recorder import line
+from pace import patience, percent
 from pagepulse.errors import PagepulseError
 from pagepulse.service.client import ask
 
@@ -32,6 +34,7 @@ class Daemon:
         self.log_path, self.metrics = directory / "log", metrics
         self._process: subprocess.Popen[bytes] | None = None
         (self.directory / "conf.d").mkdir(parents=True)
+        targets = re.sub(r'budget = "(\d+)%"', lambda share: f'budget = "{percent(int(share[1]))}%"', targets)
         listen = f'metrics = "{metrics}"\n' if metrics else ""
         self.write("pagepulse.toml", f'[daemon]\nsocket = "{self.socket}"\n{listen}{targets}')
 
@@ -96,7 +99,7 @@ class Daemon:
         """End it; its exit status."""
         self.send(number)
         assert self._process is not None
-        status = self._process.wait(timeout=30)
+        status = self._process.wait(timeout=patience(30))
         self._process = None
         return status
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pace import patience
+
 _GUARDIAN = "trap '' INT TERM HUP; read -r _; exec \"$@\""
 _LOCK = Path("/run/pagepulse-live-tests.lock")
 _held: list[int] = []
@@ -88,7 +90,7 @@ def small_disk(directory: Path, size_bytes: int) -> Iterator[Path]:
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> bool:
     """Whether it came true in time."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patience(timeout_s)
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     return condition()

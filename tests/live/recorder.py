@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from live.machine import wait_until
+from pace import budgeted, patience
 from pagepulse.capture import Recording
 from pagepulse.errors import PagepulseError
 from pagepulse.model.snapshot import Snapshot
@@ -39,14 +40,15 @@ class Outcome(NamedTuple):
 
 def line(*arguments: str | Path) -> list[str]:
     """The command line."""
-    return [sys.executable, "-m", "pagepulse", *map(str, arguments)]
+    return [sys.executable, "-m", "pagepulse", *budgeted([str(argument) for argument in arguments])]
 
 
 def pagepulse(*arguments: str | Path, prefix: Sequence[str] = (), timeout_s: float = 90,
               environment: Mapping[str, str] | None = None) -> Outcome:
     """Run it to its end. No traceback ever reaches a user, whatever happens."""
-    done = subprocess.run([*prefix, *line(*arguments)], capture_output=True, text=True, timeout=timeout_s, check=False,
-                          stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
+    done = subprocess.run([*prefix, *line(*arguments)], capture_output=True, text=True, check=False,
+                          timeout=patience(timeout_s), stdin=subprocess.DEVNULL,
+                          env={**os.environ, **(environment or {})})
     assert "Traceback" not in done.stderr
     return Outcome(done.returncode, done.stdout, done.stderr)
 
@@ -88,7 +90,7 @@ class Recorder:
     def wait_for_snapshots(self, count: int = 3) -> None:
         """Until so many are in the file."""
         assert wait_until(lambda: len(snapshots(self.output)) >= count or self.process.poll() is not None,
-                          timeout_s=60)  # an emulated processor compiles for 20 s
+                          timeout_s=60)
         assert self.process.poll() is None, self.process.communicate()[1]
 
     def send(self, number: signal.Signals) -> None:
@@ -97,7 +99,7 @@ class Recorder:
 
     def end(self, timeout_s: float = 30) -> Outcome:
         """Wait for its end."""
-        out, err = self.process.communicate(timeout=timeout_s)
+        out, err = self.process.communicate(timeout=patience(timeout_s))
         assert "Traceback" not in err
         return Outcome(self.process.returncode, out, err)
 

@@ -14,6 +14,7 @@ import pytest
 
 from demo import swap as demo_swap
 from demo.swap import temporary_swap
+from pace import patience
 from pagepulse.kernel.syscalls import MADV_PAGEOUT, process_madvise
 from workload import Workload, has_ended, now_ns, status_bytes
 
@@ -46,7 +47,7 @@ def is_there(device: str) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> bool:
-    deadline = now_ns() + 20_000_000_000
+    deadline = now_ns() + int(patience(20) * 1e9)
     while not condition() and now_ns() < deadline:
         pass
     return condition()

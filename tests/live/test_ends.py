@@ -11,6 +11,7 @@ import pytest
 
 from live.machine import small_disk, wait_until
 from live.recorder import Recorder, assert_refused, line, pagepulse, snapshots
+from pace import patience
 from pagepulse.model.memory import PAGE
 from workload import Workload, has_ended
 
@@ -119,7 +120,7 @@ def test_output_that_nobody_reads_to_its_end_is_no_failure(output, pulse):
     for arguments in (("record", "--pid", str(pulse.pid), "--duration", "1s", "--json", "-o", output),
                       ("report", "regions", output)):
         done = subprocess.run(["bash", "-c", '"$@" | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}', "bash",
-                               *line(*arguments)], capture_output=True, text=True, check=False, timeout=60)
+                               *line(*arguments)], capture_output=True, text=True, check=False, timeout=patience(60))
         assert done.returncode == 0
         assert done.stderr == ""
 
@@ -132,7 +133,8 @@ def test_output_to_a_full_disk_is_a_failure_with_a_reason(output, pulse, argumen
     else:
         arguments = [*arguments, "--pid", str(pulse.pid), "-o", str(output)]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(line(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+        done = subprocess.run(line(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                              timeout=patience(60))
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
@@ -161,7 +163,7 @@ def test_closed_standard_streams_are_no_failure(output, pulse, closed):
     for arguments in (("record", "--pid", str(pulse.pid), "--duration", "300ms", "-o", output),
                       ("report", "wss", output)):
         done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *line(*arguments)], capture_output=True, text=True,
-                              check=False, timeout=60)
+                              check=False, timeout=patience(60))
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
     assert len(snapshots(output)) >= 1

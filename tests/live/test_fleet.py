@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from live.machine import wait_until
+from live.recorder import line
+from pace import patience
 from pagepulse.capture import Recording
 from pagepulse.kernel.census import Census
 from pagepulse.kernel.events import ProcessEvents
@@ -24,8 +26,8 @@ MIB = 1 << 20
 
 
 def record(output: Path, *arguments: str) -> Recording:
-    done = subprocess.run([sys.executable, "-m", "pagepulse", "record", "-o", str(output), *arguments],
-                          capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(line("record", "-o", output, *arguments),
+                          capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 0, done.stderr
     return Recording.open(output)
 
@@ -76,8 +78,8 @@ def test_a_file_that_two_processes_map_counts_once_in_their_sum(output, tmp_path
 
 def test_children_are_watched_as_they_start_and_their_ends_are_told(output):
     program = ("import subprocess, sys, time\n"
-               "time.sleep(1)\n"
-               "child = [sys.executable, '-c', 'import time; x = bytearray(30 << 20); time.sleep(1)']\n"
+               f"time.sleep({patience(1)})\n"
+               f"child = [sys.executable, '-c', 'import time; x = bytearray(30 << 20); time.sleep({patience(1)})']\n"
                "print(subprocess.Popen(child).wait(), flush=True)\n"
                "[subprocess.run(['true']) for _ in range(20)]\n")
     with record(output, "--children", "--", sys.executable, "-c", program) as recording:
@@ -95,7 +97,7 @@ def test_a_command_without_children_is_watched_alone(output):
 
 
 def test_across_exec_what_is_known_of_a_library_that_both_programs_map_is_kept(output):
-    with record(output, "--", "sh", "-c", "sleep 1.5; exec sleep 1.5") as recording:
+    with record(output, "--", "sh", "-c", f"sleep {patience(1.5)}; exec sleep {patience(1.5)}") as recording:
         execs = [event for event in recording.events() if event.kind == "exec"]
         assert execs
         after = [s for s in recording.snapshots() if s.start_ns > execs[-1].at_ns]
@@ -115,11 +117,11 @@ def test_the_processes_of_a_control_group_and_those_below_it_are_found(output, g
 
 def test_a_process_that_moves_into_the_group_is_watched_from_then_on(output, group):
     with Workload("pulse", "--size", "16MiB") as pulse:
-        recorder = subprocess.Popen([sys.executable, "-m", "pagepulse", "record", "-o", str(output), "--duration", "5s",
-                                     "--cgroup", str(group)], stderr=subprocess.DEVNULL)
+        recorder = subprocess.Popen(line("record", "-o", output, "--duration", "5s", "--cgroup", group),
+                                    stderr=subprocess.DEVNULL)
         assert wait_until(output.exists)
         (group / "cgroup.procs").write_text(str(pulse.process.pid))
-        assert recorder.wait(timeout=30) == 0
+        assert recorder.wait(timeout=patience(30)) == 0
         with Recording.open(output) as recording:
             assert recording.pids() == [pulse.process.pid]
 
@@ -142,7 +144,7 @@ def test_no_descriptor_and_no_watcher_outlives_a_recording(output):
     (["--pid", str(os.getpid()), "4194999"], "no process 4194999"),
 ])
 def test_a_target_that_makes_no_sense_is_refused(output, arguments, says):
-    done = subprocess.run([sys.executable, "-m", "pagepulse", "record", "-o", str(output), *arguments],
-                          capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(line("record", "-o", output, *arguments),
+                          capture_output=True, text=True, timeout=patience(60), check=False)
     assert (done.returncode, output.exists()) == (2, False)
     assert says in done.stderr

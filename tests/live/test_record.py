@@ -13,6 +13,7 @@ import pytest
 
 from live.machine import wait_until
 from live.recorder import Recorder, is_in_kernel, pagepulse, snapshots
+from pace import lasting
 from pagepulse.capture import Recording, Recordings
 from pagepulse.capture.parts import ended_parts
 from pagepulse.model.snapshot import Snapshot
@@ -88,9 +89,9 @@ def test_the_working_set_of_a_known_program_is_told_within_3_percent(output, sha
 def test_areas_used_one_after_the_other_are_told_one_by_one_at_a_steady_size(output):
     """... and the process that watches is small, and carries no compiler around. Half a phase fits into one interval
     where waking up is dear and the budget is 1 %, and then half of the intervals lie across two areas: so 5 %."""
-    with Workload("stairs", "--areas", "10", "--bytes", "10000000", "--phase", "2500ms") as stairs, \
+    with Workload("stairs", "--areas", "10", "--bytes", "10000000", "--phase", lasting(2.5)) as stairs, \
             Recorder("--pid", str(stairs.pid), "--budget", "5%", output=output) as recorder:
-        stairs.wait_for("phase", number=6)  # more than ten seconds
+        stairs.wait_for("phase", number=6, timeout_s=60)  # more than ten seconds
         maps = Path(f"/proc/{recorder.pid}/maps").read_text()
         assert status_bytes(recorder.pid, "VmRSS") <= 64 * MIB
         assert status_bytes(recorder.pid, "VmHWM") <= 64 * MIB

@@ -17,6 +17,7 @@ import pytest
 from demo.swap import temporary_swap
 from live.machine import setting, wait_until
 from live.recorder import line, pagepulse
+from pace import lasting, patience
 from pagepulse.capture import Recording
 from pagepulse.kernel.numa import nodes_with_memory
 from pagepulse.kernel.syscalls import MADV_COLD, MADV_PAGEOUT, move_pages, process_madvise
@@ -88,8 +89,8 @@ def test_a_quota_is_renewed_in_the_middle_of_an_interval(schemes, swap):
 
 def test_what_comes_back_stays_for_longer(watch, schemes, swap):
     """Each area is used for a while, then the other: what went and came back once does not go again so soon."""
-    with Workload("stairs", "--areas", "2", "--bytes", str(16 * MIB), "--phase", "4s") as stairs:
-        command = line("run", "--pid", str(stairs.pid), "--schemes", schemes(), "--duration", "22s", "--json")
+    with Workload("stairs", "--areas", "2", "--bytes", str(16 * MIB), "--phase", lasting(6)) as stairs:
+        command = line("run", "--pid", str(stairs.pid), "--schemes", schemes(), "--json")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             summary = json.loads(process.stdout.read())
         faults = major_faults(stairs.pid)
@@ -365,7 +366,7 @@ def test_a_signal_ends_it_with_its_account_and_the_command_with_it(schemes):
 
 
 def test_a_target_that_exits_while_it_is_treated_ends_the_run_in_good_order(schemes, swap):
-    with Workload("pulse", "--size", "64MiB", "--duration", "9s") as pulse:
+    with Workload("pulse", "--size", "64MiB", "--duration", lasting(9)) as pulse:
         outcome = pagepulse("run", "--pid", str(pulse.pid), "--schemes", schemes(apply_interval="100 ms"), "--json")
     assert outcome.status == 0
     assert outcome.json["schemes"][0]["applied_bytes"] > 0
@@ -378,7 +379,7 @@ def huge_chunks(watch, pid: int, start: int, end: int) -> int:
 
 def meanwhile(touch: Workload, command: list[str | Path], *words: str, until: Callable[[], bool] | None = None) -> dict:
     """Run it while the target is told to do these, over and over; end it once that is true, or after a minute."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             for word in words:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from live.recorder import assert_refused, pagepulse
+from pace import patience
 from pagepulse.capture import Recording
 from pagepulse.model.memory import PAGE
 from workload import PROGRAMS, Workload, major_faults, resident_bytes
@@ -55,8 +56,9 @@ def test_a_child_is_treated_as_it_joins(schemes, swap):
     program = ("import subprocess, sys, time\n"
                f"child = [{str(PROGRAMS / 'touch')!r}, '--area', 'a:16MiB']\n"
                "child = subprocess.Popen(child, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)\n"
-               "time.sleep(8)\nchild.kill()\n")
-    summary = run("--schemes", schemes(), "--children", "--", sys.executable, "-c", program, duration="7s")
+               f"time.sleep({patience(8)})\nchild.kill()\n")
+    summary = run("--schemes", schemes(), "--children", "--", sys.executable, "-c", program,
+                  duration=f"{patience(7)}s")
     by_name = {process["name"]: process for process in summary["treated"]}
     assert by_name["touch"]["given_back_bytes"] >= 4 * MIB  # of 16 MiB, in whatever time it got
 

@@ -17,6 +17,7 @@ from demo.swap import temporary_swap
 from live.daemon import Daemon
 from live.machine import wait_until
 from live.recorder import assert_refused, pagepulse
+from pace import patience, percent
 from pagepulse.capture import Recording
 from pagepulse.kernel.capabilities import KEPT
 from workload import PROGRAMS, Workload
@@ -85,7 +86,7 @@ def _serving(tmp_path_factory, pulses) -> Iterator[Daemon]:
 def test_it_tells_of_each_process_and_of_all_together(serving, pulses):
     status = serving.status()
     (target,) = status["targets"]
-    assert (target["state"], target["budget_percent"], status["paused"]) == ("watching", 5, False)
+    assert (target["state"], target["budget_percent"], status["paused"]) == ("watching", percent(5), False)
     small, large = (next(one for one in target["processes"] if one["pid"] == pulse.pid) for pulse in pulses)
     assert small["name"] == large["name"] == "pulse"
     assert 16 * MIB < small["rss_bytes"] < 24 * MIB < 32 * MIB < large["rss_bytes"]
@@ -290,7 +291,7 @@ def test_metrics_are_told_where_the_configuration_says_and_a_port_in_use_is_refu
 def test_a_supervisor_is_told_when_it_is_ready_alive_reloading_and_at_its_end(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor, Daemon(tmp_path) as daemon:
         supervisor.bind(str(tmp_path / "notify"))
-        supervisor.settimeout(30)
+        supervisor.settimeout(patience(30))
         told = []
 
         def hears(words: str) -> bool:

@@ -12,6 +12,7 @@ from live.daemon import Daemon
 from live.machine import wait_until
 from live.recorder import pagepulse
 from live.test_serve import MIB, are_watched, control_group, schemes
+from pace import patience
 from pagepulse.capture import Recordings
 from pagepulse.capture.parts import ended_parts
 from pagepulse.service.client import ask
@@ -53,7 +54,7 @@ def test_killed_at_any_moment_it_starts_again_harms_nobody_and_loses_no_record(t
         for delay_s in (0.05, 0.4, 0.9, 1.6, 2.5, 4):
             before = swapped_bytes(touch.pid)
             daemon.launch()
-            time.sleep(delay_s)  # the moment of death is what is tried; nothing is awaited
+            time.sleep(patience(delay_s))  # the moment of death is what is tried; nothing is awaited
             daemon.end(signal.SIGKILL)
             assert touch.process.poll() is None
             assert swapped_bytes(touch.pid) - before < 48 * MIB  # in 4 s; the quota alone would let all of it go
