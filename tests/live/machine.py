@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pace import patience
+from pace import EMULATED, patience
 
 _GUARDIAN = "trap '' INT TERM HUP; read -r _; exec \"$@\""
 _LOCK = Path("/run/pagepulse-live-tests.lock")
@@ -86,6 +86,22 @@ def small_disk(directory: Path, size_bytes: int) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "pagepulse-test", directory], check=True)
     with undone_by("umount", directory):
         yield directory
+
+
+@contextmanager
+def on_disk(directory: Path) -> Iterator[Path]:
+    """A directory whose files come from a disk: this one, or in a virtual machine, where it is memory, one below."""
+    if not EMULATED:
+        yield directory
+        return
+    image, place = directory / "image", directory / "disk"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    place.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, place], check=True)
+    with undone_by("umount", place):
+        yield place
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> bool:

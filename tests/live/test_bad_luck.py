@@ -13,6 +13,7 @@ import pytest
 from demo.swap import temporary_swap
 from live.machine import setting, wait_until
 from live.recorder import Recorder, assert_refused, pagepulse, snapshots
+from pace import lasting
 from pagepulse.kernel.host import NEEDED
 from pagepulse.model.memory import PAGE
 from workload import PROGRAMS, Workload, major_faults
@@ -163,11 +164,11 @@ def test_a_target_that_is_stopped_is_idle_and_then_it_is_not(output):
         assert recorder.end().status == 0
 
 
-@pytest.mark.parametrize("seconds", ["0", "3"])
+@pytest.mark.parametrize("seconds", ["0", lasting(3).removesuffix("s")])
 def test_a_process_whose_main_thread_has_ended_is_a_failure_with_a_reason(output, build, seconds):
     """/proc says nothing of its memory any more. It is not taken for one that has exited."""
     with subprocess.Popen([build("leader"), seconds]) as leader, \
-            Recorder("--pid", str(leader.pid), "--duration", "20s", output=output) as recorder:
+            Recorder("--pid", str(leader.pid), "--duration", lasting(20), output=output) as recorder:
         assert_refused(recorder.end(), 1, "main thread has ended")
         leader.kill()
     assert bool(snapshots(output)) == (seconds != "0")

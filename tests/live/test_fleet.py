@@ -23,6 +23,7 @@ from workload import Workload
 pytestmark = pytest.mark.live
 
 MIB = 1 << 20
+A_WHILE = f"{patience(2)}s"
 
 
 def record(output: Path, *arguments: str) -> Recording:
@@ -61,7 +62,7 @@ def test_the_kernel_tells_what_we_waited_for_and_nothing_of_who_is_gone():
 def test_several_named_processes_each_have_snapshots_of_their_own(output):
     with Workload("pulse", "--size", "24MiB") as one, Workload("pulse", "--size", "48MiB") as other:
         pids = [one.process.pid, other.process.pid]
-        with record(output, "--duration", "2s", "--pid", *map(str, pids)) as recording:
+        with record(output, "--duration", A_WHILE, "--pid", *map(str, pids)) as recording:
             assert sorted(recording.pids()) == sorted(pids)
             assert recording.last(pids[0]).rss_bytes < 40 * MIB < recording.last(pids[1]).rss_bytes
 
@@ -69,7 +70,7 @@ def test_several_named_processes_each_have_snapshots_of_their_own(output):
 def test_a_file_that_two_processes_map_counts_once_in_their_sum(output, tmp_path):
     area = f"a:24MiB:shared:file={tmp_path / 'common'}"
     with (Workload("touch", "--area", area) as one, Workload("touch", "--area", area) as other,
-          record(output, "--duration", "2s", "--pid", str(one.process.pid), str(other.process.pid)) as recording):
+          record(output, "--duration", A_WHILE, "--pid", str(one.process.pid), str(other.process.pid)) as recording):
         each = [recording.last(pid).rss_bytes for pid in recording.pids()]
         total = list(together(recording.snapshots(), []))[-1].rss_bytes
         assert min(each) > 24 * MIB
@@ -109,7 +110,7 @@ def test_the_processes_of_a_control_group_and_those_below_it_are_found(output, g
     with Workload("pulse", "--size", "16MiB") as one, Workload("pulse", "--size", "16MiB") as other:
         (group / "cgroup.procs").write_text(str(one.process.pid))
         (group / "below" / "cgroup.procs").write_text(str(other.process.pid))
-        with record(output, "--duration", "2s", "--cgroup", str(group)) as recording:
+        with record(output, "--duration", A_WHILE, "--cgroup", str(group)) as recording:
             assert sorted(recording.pids()) == sorted([one.process.pid, other.process.pid])
             has_pressure = (group / "memory.pressure").exists()
             assert (recording.last(one.process.pid).pressure is not None) == has_pressure

@@ -432,8 +432,8 @@ def test_a_huge_page_with_little_in_use_is_split_and_what_is_idle_of_it_goes(wat
                 return np.flatnonzero(seen[-1].present).tolist()
             meanwhile(touch, command, "touch a 700 3", "sleep 400",  # in the second huge page
                       until=lambda: what_is_left() == [700, 701, 702])
-    assert not seen[-1].huge.any()
     assert np.flatnonzero(seen[-1].present).tolist() == [700, 701, 702]
+    assert not seen[-1].huge.any()
 
 
 def test_memory_that_was_paged_out_is_read_in_again(schemes, swap):

@@ -41,29 +41,62 @@ class ProbeState:
     without: str
 
 
+class Claims:
+    """Which target the programs take an mm for: the one that claimed it last.
+
+    Two may claim the same: the child of a vfork has its parent's until it becomes another program, and what an exited
+    process had the kernel may have given to a new one before we let go of the former.
+
+    Args:
+        entries: The map, of all targets.
+    """
+
+    def __init__(self, entries: HashEntries) -> None:
+        self._entries = entries
+        self._numbers: dict[int, list[int]] = {}
+
+    def make(self, mm: int, number: int) -> bool:
+        """False: there is no room for one more mm."""
+        try:
+            self._entries.put(mm, number)
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            return False
+        self._numbers.setdefault(mm, []).append(number)
+        return True
+
+    def drop(self, mm: int, number: int) -> None:
+        """Who claimed it before has it again."""
+        numbers = self._numbers[mm]
+        numbers.remove(number)
+        if numbers:
+            self._entries.put(mm, numbers[-1])
+        else:
+            del self._numbers[mm]
+            self._entries.remove(mm)
+
+
 class Watched:
     """One of many targets whose accessed bits the programs keep, under one mm after the other.
 
     Args:
-        entries: The map, of all targets.
+        claims: Those of all targets.
         number: Of this target: less than WINDOW, it is added to the addresses of its windows.
     """
 
-    def __init__(self, entries: HashEntries, number: int) -> None:
-        self._entries, self._number, self._mm = entries, number, 0
+    def __init__(self, claims: Claims, number: int) -> None:
+        self._claims, self._number, self._mm = claims, number, 0
 
     def be(self, mm: int) -> bool:
         """From now on it is this one; 0: nobody. False: there is no room for one more."""
-        if self._mm not in {0, mm}:
-            self._entries.remove(self._mm)
-        self._mm = 0
-        if mm:
-            try:
-                self._entries.put(mm, self._number)
-            except OSError as error:
-                if error.errno != errno.E2BIG:
-                    raise
-                return False
+        if mm == self._mm:
+            return True
+        before, self._mm = self._mm, 0
+        if before:
+            self._claims.drop(before, self._number)
+        if mm and not self._claims.make(mm, self._number):
+            return False
         self._mm = mm
         return True
 
@@ -125,7 +158,7 @@ class Probes:
 
     def __init__(self, programs: Programs, *, faults: bool = True) -> None:
         self._programs = programs
-        self.watched = HashEntries(programs.fd("watched"))
+        self.watched = Claims(HashEntries(programs.fd("watched")))
         """Whom the programs look at while `watch` has named nobody: mm -> number."""
         self._faults, self._taken = _Table(programs, "faults"), _Table(programs, "taken")
         self.own_clear = _OwnClear(programs)

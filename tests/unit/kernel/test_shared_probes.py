@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pagepulse.kernel import shared_probes
+from pagepulse.kernel.probes import Claims
 from pagepulse.kernel.reader import Identity
 from pagepulse.kernel.shared_probes import SharedProbes
 from pagepulse.model.memory import WINDOW
@@ -23,14 +24,14 @@ class FakeProbes:
 
     def __init__(self, _programs, *, faults):
         assert not faults
-        self.watched = self
+        self.watched = Claims(self)
         self.taken_lost = 0
         self.room = 3
         self.numbers: dict[int, int] = {}
         self.table: dict[int, int] = {}
 
     def put(self, mm, number):
-        if len(self.numbers) >= self.room:
+        if mm not in self.numbers and len(self.numbers) >= self.room:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         assert 0 < number < WINDOW
         self.numbers[mm] = number
@@ -98,6 +99,26 @@ def test_nothing_of_one_that_is_gone_comes_to_those_that_follow(shared):
     assert list(kernel.numbers) == [0xA000]
     assert taken(one(shared, 0xB000)) == {}
     assert not shared._kept
+
+
+def test_what_an_exited_process_had_and_a_new_one_has_is_the_new_ones(shared):
+    """The kernel gives an mm to the next process before we know that the former is gone."""
+    kernel = shared._probes
+    gone, new = one(shared, 0xA000), one(shared, 0xA000)
+    gone.close()
+    kernel.others_clear(0xA000, WINDOW, 1)
+    assert taken(new) == {WINDOW: 1}
+    new.close()
+    assert not kernel.numbers
+
+
+def test_what_the_child_of_a_vfork_has_from_its_parent_is_the_parents_again_after_its_exec(shared):
+    kernel = shared._probes
+    parent, child = one(shared, 0xA000), one(shared, 0xA000)
+    child.watch(Identity(8, 0xB000, 2))
+    kernel.others_clear(0xA000, WINDOW, 1)
+    kernel.others_clear(0xB000, WINDOW, 2)
+    assert (taken(parent), taken(child)) == ({WINDOW: 1}, {WINDOW: 2})
 
 
 def test_a_target_for_which_there_is_no_room_sees_nothing_taken_until_there_is(shared):
