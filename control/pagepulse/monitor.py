@@ -22,7 +22,7 @@ from pagepulse.kernel.usage import Sleeper, cpu_ns, rss_peak_bytes
 from pagepulse.kernel.waits import WaitWatch
 from pagepulse.model.clearing import AUTO, is_mostly_shared
 from pagepulse.model.engine import Engine, EngineOptions
-from pagepulse.model.faults import NO_FAULTS, Faults, faults_by_region
+from pagepulse.model.faults import Faulted, Faults, faults_by_region
 from pagepulse.model.heritage import LASTS_NS, Heritage
 from pagepulse.model.memory import PAGE
 from pagepulse.model.plan import tick_times_ns
@@ -114,7 +114,7 @@ class Monitor:
         self.totals = Totals(time.monotonic_ns(), cpu_ns(), probes=list(probes.attached))
         self._update_due_ns = self._updated_ns = self._new_ns = 0
         self._swept, self._sweep_ns = Work(), 0
-        self._faulted = NO_FAULTS
+        self._faulted = Faulted.none()
         self._cpu_ns = cpu_ns()
         self._lost = probes.lost
         self._asleep, self._target_cpu_ns = 0, -1
@@ -292,8 +292,9 @@ class Monitor:
                 "clears": refs.calls, "longest_clear_us": refs.longest_ns // 1000}
 
     def _take_faults(self) -> None:
-        addresses, counts = self._faulted = self._probes.drain_faults()
+        addresses, counts = self._probes.drain_faults()
         if len(addresses):
+            self._faulted = self._faulted.with_new(addresses, counts, time.monotonic_ns())
             self.totals.faults += int(counts.sum())
             if self.engine.hint(addresses):
                 self._update_due_ns = min(self._update_due_ns, self._updated_ns + self._options.update_ns // 4)
@@ -327,10 +328,12 @@ class Monitor:
                        spared=self._spared)
 
     def _faults_in(self, snapshot: Snapshot) -> Faults | None:
-        """Of each region, as far as a probe counts them."""
+        """Of each region, as far as a probe counts them. What is in none waits until mappings were looked at again."""
         if not self._probes.counts_faults:
             return None
-        return faults_by_region(snapshot.regions["start"], snapshot.regions["end"], *self._faulted)
+        faults, inside = faults_by_region(snapshot.regions["start"], snapshot.regions["end"], self._faulted)
+        self._faulted = self._faulted.where(~inside & (self._faulted.at_ns >= self._updated_ns))
+        return faults
 
     def _newly_lost(self) -> int:
         """What the probes could not keep since this was last asked."""

@@ -13,7 +13,7 @@ import pytest
 from demo.swap import temporary_swap
 from live.machine import setting, wait_until
 from live.recorder import Recorder, assert_refused, pagepulse, snapshots
-from pace import lasting
+from pace import lasting, patience
 from pagepulse.kernel.host import NEEDED
 from pagepulse.model.memory import PAGE
 from workload import PROGRAMS, Workload, major_faults
@@ -178,7 +178,7 @@ def test_a_target_of_100_000_areas_is_watched(output, build):
     with setting(Path("/proc/sys/vm/max_map_count"), 300_000), \
             subprocess.Popen([build("areas"), "100000"], stdout=subprocess.PIPE, text=True) as areas:
         assert areas.stdout.readline() == "100000\n"
-        outcome = pagepulse("record", "--pid", str(areas.pid), "--duration", "6s", "--json", "-o", output)
+        outcome = pagepulse("record", "--pid", str(areas.pid), "--duration", f"{patience(6)}s", "--json", "-o", output)
         areas.kill()
     assert outcome.status == 0
     last = snapshots(output)[-1]

@@ -430,9 +430,9 @@ def test_a_huge_page_with_little_in_use_is_split_and_what_is_idle_of_it_goes(wat
                 """On a busy machine the three may go, too, for a moment."""
                 seen.append(target.read_pages(start, end))
                 return np.flatnonzero(seen[-1].present).tolist()
-            meanwhile(touch, command, "touch a 700 3", "sleep 400",  # in the second huge page
-                      until=lambda: what_is_left() == [700, 701, 702])
-    assert np.flatnonzero(seen[-1].present).tolist() == [700, 701, 702]
+            result = meanwhile(touch, command, "touch a 700 3", "sleep 400",  # in the second huge page
+                               until=lambda: what_is_left() == [700, 701, 702])
+    assert np.flatnonzero(seen[-1].present).tolist() == [700, 701, 702], result
     assert not seen[-1].huge.any()
 
 

@@ -138,6 +138,8 @@ static bool map_memory(struct area *area)
 	} else {
 		flags |= MAP_ANONYMOUS | (area->hugetlb ? MAP_HUGETLB : 0) | (area->giant ? 30 << MAP_HUGE_SHIFT : 0);
 	}
+	if (area->lazy && !area->hugetlb)
+		flags |= MAP_NORESERVE; /* it may be larger than the machine's memory */
 	if (area->hugetlb)
 		area->bytes = (area->bytes + CHUNK - 1) / CHUNK * CHUNK;
 	if (area->giant)
