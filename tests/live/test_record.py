@@ -107,6 +107,7 @@ def test_areas_used_one_after_the_other_are_told_one_by_one_at_a_steady_size(out
 def test_a_target_that_sleeps_is_looked_at_less_and_seen_to_wake_up(output):
     with Workload("touch", "--area", "a:64MiB") as touch, \
             Recorder("--pid", str(touch.pid), "--budget", "10%", output=output) as recorder:
+        recorder.wait_for_snapshots(1)
         touch.command("sleep 6000")
         asleep = snapshots(output)
         for _ in range(40):
