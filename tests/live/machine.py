@@ -16,6 +16,7 @@ from pace import EMULATED, patience
 
 _GUARDIAN = "trap '' INT TERM HUP; read -r _; exec \"$@\""
 _LOCK = Path("/run/pagepulse-live-tests.lock")
+_ZRAM = Path("/sys/class/zram-control")
 _held: list[int] = []
 
 
@@ -94,13 +95,14 @@ def on_disk(directory: Path) -> Iterator[Path]:
     if not EMULATED:
         yield directory
         return
-    image, place = directory / "image", directory / "disk"
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
+    place = directory / "disk"
     place.mkdir()
-    subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, place], check=True)
-    with undone_by("umount", place):
+    subprocess.run(["modprobe", "zram"], check=True)
+    number = (_ZRAM / "hot_add").read_text().strip()
+    with undone_by("/bin/sh", "-c", f"umount {place}; echo {number} > {_ZRAM}/hot_remove"):
+        Path(f"/sys/block/zram{number}/disksize").write_text(str(64 << 20))
+        subprocess.run(["mkfs.ext4", "-q", f"/dev/zram{number}"], check=True)
+        subprocess.run(["mount", f"/dev/zram{number}", place], check=True)
         yield place
 
 
