@@ -97,7 +97,8 @@ def on_disk(directory: Path) -> Iterator[Path]:
         return
     place = directory / "disk"
     place.mkdir()
-    subprocess.run(["modprobe", "zram"], check=True)
+    if not _ZRAM.exists():
+        subprocess.run(["modprobe", "zram"], check=True)
     number = (_ZRAM / "hot_add").read_text().strip()
     with undone_by("/bin/sh", "-c", f"umount {place}; echo {number} > {_ZRAM}/hot_remove"):
         Path(f"/sys/block/zram{number}/disksize").write_text(str(64 << 20))
