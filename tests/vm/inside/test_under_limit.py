@@ -20,7 +20,9 @@ from workload import Workload
 
 pytestmark = pytest.mark.live
 
-PAGES, LIMIT_BYTES = 12_000, 32 << 20
+PAGES = 12_000
+LIMITS_MIB = range(46, 31, -1)
+"""One after the other: the kernel kills where it does not find at once what a limit takes, and all of it is in use."""
 PATIENCE_NS = 90_000_000_000
 
 
@@ -50,7 +52,8 @@ def test_nothing_is_cleared_once_the_group_is_short_of_memory(reader, probes, bu
         for snapshot in monitor.snapshots(waiter):
             found.append(snapshot.spared)
             if len(found) == 3:
-                write(group / "memory.max", LIMIT_BYTES)
+                for limit in LIMITS_MIB:
+                    write(group / "memory.max", limit << 20)
             if found[-1]:
                 break
     finally:
