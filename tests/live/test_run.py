@@ -419,7 +419,8 @@ def test_memory_that_may_have_no_huge_pages_is_left_as_it_is_and_told_so(watch, 
 
 
 def test_a_huge_page_with_little_in_use_is_split_and_what_is_idle_of_it_goes(watch, schemes, swap):
-    scheme = schemes(action="nohugepage", access_pattern={"rate": {"max": "5%"}, "age": {"min": "1 s"}})
+    # In use in each interval, or its age would begin anew with each that sees it at rest.
+    scheme = schemes(action="nohugepage", access_pattern={"rate": {"max": "50%"}, "age": {"min": "1 s"}})
     with Workload("touch", "--area", f"a:{3 * CHUNK}:thp") as touch:
         start, end = touch.area("a")
         command = line("run", "--pid", str(touch.pid), "--schemes", scheme, "--json")
@@ -430,7 +431,7 @@ def test_a_huge_page_with_little_in_use_is_split_and_what_is_idle_of_it_goes(wat
                 """On a busy machine the three may go, too, for a moment."""
                 seen.append(target.read_pages(start, end))
                 return np.flatnonzero(seen[-1].present).tolist()
-            result = meanwhile(touch, command, "touch a 700 3", "sleep 400",  # in the second huge page
+            result = meanwhile(touch, command, "touch a 700 3", "sleep 50",  # in the second huge page
                                until=lambda: what_is_left() == [700, 701, 702])
     assert np.flatnonzero(seen[-1].present).tolist() == [700, 701, 702], result
     assert not seen[-1].huge.any()
