@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from live.machine import wait_until
 from pagepulse.kernel.process import Process
 from pagepulse.kernel.usage import Waiter
 from pagepulse.model.memory import PAGE
@@ -20,9 +21,7 @@ from workload import Workload
 
 pytestmark = pytest.mark.live
 
-PAGES = 12_000
-LIMITS_MIB = range(46, 31, -1)
-"""One after the other: the kernel kills where it does not find at once what a limit takes, and all of it is in use."""
+PAGES, LIMIT_BYTES = 12_000, 32 << 20
 PATIENCE_NS = 90_000_000_000
 
 
@@ -42,6 +41,13 @@ def _busy(swap, probes) -> Iterator[tuple[Workload, Path]]:
             yield touch, group
 
 
+def limit(group: Path) -> None:
+    """At once the kernel would kill, since all of it is in use: whoever is above `high` has to wait instead."""
+    write(group / "memory.high", LIMIT_BYTES)
+    assert wait_until(lambda: int((group / "memory.current").read_text()) <= LIMIT_BYTES)
+    write(group / "memory.max", LIMIT_BYTES)
+
+
 def test_nothing_is_cleared_once_the_group_is_short_of_memory(reader, probes, busy, record_testsuite_property):
     touch, group = busy
     process = Process(touch.pid)
@@ -52,12 +58,12 @@ def test_nothing_is_cleared_once_the_group_is_short_of_memory(reader, probes, bu
         for snapshot in monitor.snapshots(waiter):
             found.append(snapshot.spared)
             if len(found) == 3:
-                for limit in LIMITS_MIB:
-                    write(group / "memory.max", limit << 20)
+                limit(group)
             if found[-1]:
                 break
     finally:
         write(group / "memory.max", "max")
+        write(group / "memory.high", "max")
         monitor.close()
         waiter.close()
         process.close()
