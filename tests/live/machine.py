@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from demo.swap import CONTROL
 from pace import EMULATED, patience
 
 _GUARDIAN = "trap '' INT TERM HUP; read -r _; exec \"$@\""
 _LOCK = Path("/run/pagepulse-live-tests.lock")
-_ZRAM = Path("/sys/class/zram-control")
 _held: list[int] = []
 
 
@@ -97,10 +97,10 @@ def on_disk(directory: Path) -> Iterator[Path]:
         return
     place = directory / "disk"
     place.mkdir()
-    if not _ZRAM.exists():
+    if not CONTROL.exists():
         subprocess.run(["modprobe", "zram"], check=True)
-    number = (_ZRAM / "hot_add").read_text().strip()
-    with undone_by("/bin/sh", "-c", f"umount {place}; echo {number} > {_ZRAM}/hot_remove"):
+    number = (CONTROL / "hot_add").read_text().strip()
+    with undone_by("/bin/sh", "-c", f"umount {place}; echo {number} > {CONTROL}/hot_remove"):
         Path(f"/sys/block/zram{number}/disksize").write_text(str(64 << 20))
         subprocess.run(["mkfs.ext4", "-q", f"/dev/zram{number}"], check=True)
         subprocess.run(["mount", f"/dev/zram{number}", place], check=True)

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,9 @@ import pytest
 
 from demo import swap as demo_swap
 from demo.swap import temporary_swap
-from pace import patience
+from live.machine import wait_until
 from pagepulse.kernel.syscalls import MADV_PAGEOUT, process_madvise
-from workload import Workload, has_ended, now_ns, status_bytes
+from workload import Workload, has_ended, status_bytes
 
 pytestmark = pytest.mark.live
 
@@ -44,13 +43,6 @@ def is_active(device: str) -> bool:
 
 def is_there(device: str) -> bool:
     return Path("/sys/block", Path(device).name).exists() or is_active(device)
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    deadline = now_ns() + int(patience(20) * 1e9)
-    while not condition() and now_ns() < deadline:
-        pass
-    return condition()
 
 
 def wait_until_gone(device: str) -> bool:

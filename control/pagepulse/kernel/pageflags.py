@@ -20,7 +20,7 @@ _EXCLUSIVE, _PFN = np.uint64(1 << 56), np.uint64((1 << 55) - 1)
 _LRU, _COMPOUND_TAIL, _HUGETLB, _UNEVICTABLE, _THP, _ZERO_PAGE = (
     np.uint64(1 << bit) for bit in (5, 16, 17, 18, 22, 24))
 _GAP = 32
-"""Frames that are read and not asked about, rather than to read a second time: that many cost as much."""
+"""Frames that are read and not asked about, at most, rather than to read a second time."""
 
 Entries = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
